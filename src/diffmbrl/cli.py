@@ -1,0 +1,57 @@
+"""The `diffmbrl` command: what Snakemake calls and what a person calls."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffmbrl.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns its exit code. Errors that are the user's are one line."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except UserError as error:
+        print(f"diffmbrl: error: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        print("diffmbrl: interrupted; nothing partial was left in place", file=sys.stderr)
+        return 130
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from diffmbrl.pipeline.stage import parse_settings, run_stage
+    from diffmbrl.sweep import device
+
+    try:
+        device.configure(arguments.device)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    run_stage(
+        f"diffmbrl.{arguments.stage}",
+        parse_settings(arguments.settings),
+        {name: [Path(path) for path in paths] for name, *paths in arguments.input},
+        {name: Path(path) for name, path in arguments.output},
+        threads=arguments.threads,
+    )
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="diffmbrl", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run one stage (what Snakemake calls)")
+    run.set_defaults(command=_run)
+    run.add_argument("stage", help="the stage's module, such as implicit.train")
+    run.add_argument("--input", nargs="+", action="append", default=[], metavar="NAME PATH")
+    run.add_argument("--output", nargs=2, action="append", default=[], metavar=("NAME", "PATH"))
+    run.add_argument("--threads", type=int, default=1)
+    run.add_argument("--device", default="auto", help="auto, cpu or gpu")
+    run.add_argument("settings", nargs="*", metavar="NAME=JSON", help="settings, after --")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The sweep engine: one compiled program trains every run of a sweep.
+
+Runs are stacked into one pytree of configs, cut into groups of `lanes` runs, and each group
+is one call of the same executable, `jit(vmap(...))`. Groups are independent, so threads take
+them as they come; since every call runs the same executable on one thread, results do not
+depend on the number of threads, nor on which runs share a group.
+"""
+
+import hashlib
+import os
+import threading
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+PyTree = Any
+
+
+@dataclass(frozen=True)
+class Program:
+    """Training of one run, cut into segments, as pure functions of one run.
+
+    Attributes:
+        init: `(config, data) -> state`.
+        advance: `(config, data, state) -> (state, metrics)`, one segment of training.
+        segments: how many segments a run has; metrics are stacked along them.
+        lanes: how many runs one call trains side by side on a CPU.
+        gpu_lanes: the same on a GPU, where width is cheap.
+        segments_per_call: segments between two returns to the host, where a run can be
+            checkpointed; None for all. Must divide `segments`.
+    """
+
+    init: Callable[[PyTree, PyTree], PyTree]
+    advance: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree]]
+    segments: int
+    lanes: int = 1
+    gpu_lanes: int = 256
+    segments_per_call: int | None = None
+
+    def __post_init__(self):
+        if self.segments < 1 or self.lanes < 1 or self.gpu_lanes < 1:
+            raise ValueError("segments, lanes and gpu_lanes must be at least 1")
+        if self.segments % (self.segments_per_call or self.segments):
+            raise ValueError(
+                f"segments_per_call={self.segments_per_call} must divide segments={self.segments}"
+            )
+
+
+def run(
+    program: Program,
+    configs: PyTree,
+    data: PyTree,
+    *,
+    threads: int = 1,
+    checkpoint: Path | None = None,
+    label: str = "",
+) -> PyTree:
+    """Trains every run of a sweep.
+
+    Args:
+        program: training of one run.
+        configs: arrays with a leading axis of length `runs`, one entry a run.
+        data: arrays shared by all runs (a run picks its own part by what its config says).
+        threads: how many groups are trained at the same time.
+        checkpoint: a folder in which unfinished work is kept; a later call with the same
+            arguments goes on from there and returns the same bytes.
+        label: what the progress bar says.
+
+    Returns:
+        Metrics as numpy arrays, leading axes (runs, segments).
+    """
+    runs = {len(leaf) for leaf in jax.tree.leaves(configs)}
+    if len(runs) != 1 or 0 in runs:
+        raise ValueError(f"configs must share one leading axis of at least 1 run, got {runs}")
+    n_runs = runs.pop()
+    on_cpu = jax.default_backend() == "cpu"
+    lanes = min(program.lanes if on_cpu else program.gpu_lanes, 2**30)
+    groups = [np.arange(i, i + lanes).clip(max=n_runs - 1) for i in range(0, n_runs, lanes)]
+    data = jax.device_put(jax.tree.map(jnp.asarray, data))
+    start, go_on = _compile(program)
+    store = None if checkpoint is None else _Checkpoints(checkpoint, program, configs)
+    stop = threading.Event()
+
+    def train(index: int) -> PyTree:
+        config = jax.tree.map(lambda leaf: np.asarray(leaf)[groups[index]], configs)
+        done, state, parts = store.load(index) if store else (0, None, [])
+        template = None
+        if done < program.segments:
+            initial = start(config, data)
+            template = jax.tree.structure(initial)
+            state = initial if state is None else jax.tree.unflatten(template, state)
+        while done < program.segments:
+            if stop.is_set():
+                raise InterruptedError
+            state, metrics = go_on(config, data, state)
+            parts.append(jax.tree.map(np.asarray, metrics))
+            done += program.segments_per_call or program.segments
+            bar.update(lanes_used(index) * (program.segments_per_call or program.segments))
+            if store:
+                store.save(index, done, state if done < program.segments else (), parts)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
+
+    def lanes_used(index: int) -> int:
+        return min(lanes, n_runs - index * lanes)
+
+    unit = "run" if program.segments_per_call is None else "segment"
+    scale = 1 / program.segments if unit == "run" else 1
+    with (
+        tqdm(total=n_runs * program.segments, desc=label, unit=unit, unit_scale=scale,
+             mininterval=1.0, smoothing=0.05) as bar,
+        ThreadPoolExecutor(threads if on_cpu else 1) as pool,
+    ):  # fmt: skip
+        futures: list[Future] = [pool.submit(train, i) for i in range(len(groups))]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+        results = [future.result() for future in futures]
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_runs], *results)
+
+
+def _compile(program: Program) -> tuple[Callable, Callable]:
+    """The two executables of a program, each over a group of runs: start, and go on."""
+    segments = program.segments_per_call or program.segments
+
+    def go_on(config, data, state):
+        def advance(state, _):
+            return program.advance(config, data, state)
+
+        return jax.lax.scan(advance, state, None, length=segments)
+
+    return (
+        jax.jit(jax.vmap(program.init, in_axes=(0, None))),
+        jax.jit(jax.vmap(go_on, in_axes=(0, None, 0)), donate_argnums=2),
+    )
+
+
+class _Checkpoints:
+    """Unfinished groups on disk: plain arrays, written atomically, one file a group."""
+
+    def __init__(self, folder: Path, program: Program, configs: PyTree):
+        digest = hashlib.sha256(f"{program.segments} {program.lanes}".encode())
+        for leaf in jax.tree.leaves(configs):
+            digest.update(np.ascontiguousarray(leaf).tobytes())
+        self.folder = folder / digest.hexdigest()[:16]
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, index: int) -> tuple[int, list[np.ndarray] | None, list[PyTree]]:
+        path = self.folder / f"{index}.npz"
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                state = [file[f"s{i}"] for i in range(int(file["n_state"]))]
+                names = [name for name in file.files if name.startswith("m_")]
+                return int(file["done"]), state, [{name[2:]: file[name] for name in names}]
+        except (FileNotFoundError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+            return 0, None, []
+
+    def save(self, index: int, done: int, state: PyTree, parts: list[PyTree]) -> None:
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
+        metrics = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
+        partial = self.folder / f"{index}.partial"
+        with open(partial, "wb") as file:
+            np.savez(file, done=done, n_state=len(leaves),
+                     **{f"s{i}": leaf for i, leaf in enumerate(leaves)},
+                     **{f"m_{name}": leaf for name, leaf in metrics.items()})  # fmt: skip
+        os.replace(partial, self.folder / f"{index}.npz")
