@@ -18,8 +18,6 @@ from diffmbrl.mdp.dense import epsilon_greedy, policy_values
 from diffmbrl.pipeline.stage import Job
 
 
-
-
 class Rollout(NamedTuple):
     """Steps of a set's trajectories, leading axes (trajectories, steps)."""
 

@@ -32,9 +32,7 @@ def read_parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         ) from None
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise DataError(
-            f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}"
-        )
+        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}")
     return frame
 
 

@@ -54,9 +54,7 @@ def residuals(
     }
 
 
-def program(
-    model: Explicit | Implicit, updates: int, log_every: int, lanes: int
-) -> engine.Program:
+def program(model: Explicit | Implicit, updates: int, log_every: int, lanes: int) -> engine.Program:
     """Training of one run by plain SGD, measured before it and every `log_every` updates.
 
     A config holds seed (index into the data), learning_rate, eta and reward_offset.
@@ -100,9 +98,7 @@ def program(
         state, _ = jax.lax.scan(update, state, None, length=log_every)
         return state, measure(config, data, state)
 
-    return engine.Program(
-        init, advance, segments=updates // log_every, lanes=lanes, first=measure
-    )
+    return engine.Program(init, advance, segments=updates // log_every, lanes=lanes, first=measure)
 
 
 def arrays(
@@ -150,9 +146,7 @@ def run(job: Job) -> None:
     s = job.settings
     domain, parameterization, seeds = s["domain"], s["parameterization"], s["seeds"]
     n = DOMAINS[domain].n_features
-    data = arrays(
-        job.input("dataset"), domain, seeds, s["updates"], s["batch_size"], s["actions"]
-    )
+    data = arrays(job.input("dataset"), domain, seeds, s["updates"], s["batch_size"], s["actions"])
     axes = grid(
         {
             "seed": np.arange(len(seeds)),
