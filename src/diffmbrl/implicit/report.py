@@ -60,7 +60,7 @@ def _runs(results: Path, published: Path) -> bool:
     print(f"Run by run against {published}, {len(seeds)} seeds, residual_norm:")
     columns = {
         "runs": str, "compared": str, "within": "{:.2%}".format, "median": "{:.1e}".format,
-        "worst": "{:.1e}".format, "divergence_agrees": "{:.2%}".format,
+        "worst": "{:.1e}".format, "median_over_steps": "{:.1e}".format, "divergence_agrees": "{:.2%}".format,
     }  # fmt: skip
     print(table.drop(columns="passes").to_string(index=False, formatters=columns))
     passed = bool(table["passes"].all())
