@@ -22,17 +22,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from diffmbrl.pipeline.stage import logged, parse_settings, run_stage
-    from diffmbrl.sweep import device
+    from diffmbrl.pipeline.stage import logged, run_stage
+
+    def prepare():
+        from diffmbrl.sweep import device
+
+        device.configure(arguments.device)
 
     with logged(arguments.log):
-        device.configure(arguments.device)
         run_stage(
-            f"diffmbrl.{arguments.stage}",
-            parse_settings(arguments.settings),
+            arguments.stage,
+            arguments.settings,
             {name: [Path(path) for path in paths] for name, *paths in arguments.input},
             {name: Path(path) for name, path in arguments.output},
             threads=arguments.threads,
+            prepare=prepare,
+            rule=arguments.rule,
         )
     return 0
 
@@ -48,7 +53,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=1)
     run.add_argument("--log", type=Path, help="a file that gets errors too")
     run.add_argument("--device", default="auto", help="auto, cpu or gpu")
-    run.add_argument("--settings", nargs="*", default=[], metavar="NAME=JSON")
+    run.add_argument("--rule", default="", help="the Snakemake rule, for the record")
+    run.add_argument(
+        "--settings", nargs="*", default=[], metavar="NAME=JSON",
+        help="settings, and the code that the rule was planned with, NAME@HASH each",
+    )  # fmt: skip
     return parser
 
 

@@ -1,19 +1,23 @@
 from snakemake.exceptions import WorkflowError
 
 from diffmbrl import config as configuration
-from diffmbrl.errors import ConfigError
-from diffmbrl.pipeline.workflow import Workflow, papers
+from diffmbrl.errors import UserError
+from diffmbrl.pipeline.workflow import Pipeline, begin, papers
 
 try:
     workflow_config = configuration.load(".", config)
-except ConfigError as error:
+    begin()
+except UserError as error:
     raise WorkflowError(str(error)) from None
 
-diffmbrl = Workflow(workflow_config)
+diffmbrl = Pipeline(workflow_config)
 stage = diffmbrl.stage
 PAPERS = papers(workflow_config)
 TARGETS = {}
-JOB = f"--threads {{threads}} --device {workflow_config['device']} --log {{log}} --settings {{params:q}}"
+JOB = (
+    f"--rule {{rule}} --threads {{threads}} --device {workflow_config['device']} "
+    "--log {log} --settings {params:q}"
+)
 PICTURE = ("pdf", "png")
 
 

@@ -14,6 +14,7 @@ rule implicit_collect:
         "logs/{scale}/implicit/collect_{domain}.log",
     params:
         *stage(
+            "implicit.collect",
             "domain",
             seeds="implicit.seeds",
             epsilon="implicit.epsilon",
@@ -35,6 +36,7 @@ rule implicit_train:
     threads: workflow.cores
     params:
         *stage(
+            "implicit.train",
             "domain",
             "parameterization",
             seeds="implicit.seeds",
@@ -65,6 +67,8 @@ rule implicit_aggregate:
         selected="data/stats/{scale}/implicit/selected.csv",
     log:
         "logs/{scale}/implicit/aggregate.log",
+    params:
+        *stage("implicit.aggregate"),
     shell:
         "diffmbrl run implicit.aggregate --input runs {input.runs} "
         "--output summary {output.summary} --output selected {output.selected} " + JOB
@@ -78,6 +82,8 @@ rule implicit_compare:
         metrics="data/stats/{scale}/implicit/compare.json",
     log:
         "logs/{scale}/implicit/compare.log",
+    params:
+        *stage("implicit.compare"),
     shell:
         "diffmbrl run implicit.compare --input summary {input.summary} "
         "--output table {output.table} --output metrics {output.metrics} " + JOB
@@ -92,6 +98,7 @@ rule fig_implicit_1:
         "logs/{scale}/implicit/fig_1.log",
     params:
         *stage(
+            "plots.fig_implicit_1",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -111,6 +118,7 @@ rule fig_implicit_2:
         "logs/{scale}/implicit/fig_2.log",
     params:
         *stage(
+            "plots.fig_implicit_2",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -131,6 +139,7 @@ rule fig_implicit_3:
         "logs/{scale}/implicit/fig_3.log",
     params:
         *stage(
+            "plots.fig_implicit_3",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -150,6 +159,7 @@ rule fig_implicit_a1:
         "logs/{scale}/implicit/fig_A1_{domain}_{parameterization}.log",
     params:
         *stage(
+            "plots.fig_implicit_a1",
             "scale",
             "domain",
             "parameterization",
@@ -171,6 +181,7 @@ rule fig_implicit_a2:
         "logs/{scale}/implicit/fig_A2.log",
     params:
         *stage(
+            "plots.fig_implicit_a2",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -191,6 +202,7 @@ rule fig_implicit_a3:
         "logs/{scale}/implicit/fig_A3.log",
     params:
         *stage(
+            "plots.fig_implicit_a3",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
