@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffmbrl.errors import UserError
+from diffmbrl.pipeline import commands as provenance
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         "--settings", nargs="*", default=[], metavar="NAME=JSON",
         help="settings, and the code that the rule was planned with, NAME@HASH each",
     )  # fmt: skip
+    provenance.register(commands)
     return parser
 
 

@@ -86,18 +86,23 @@ def read(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         DataError: it is not a manifest, or was edited by hand.
     """
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        whole = manifest["seal"] == seal(manifest)
-        proof = manifest["proof"]
-        known = all(name in proof for name in ("stage", "key", "fingerprint", "inputs", "outputs"))
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path}: is not a manifest (damaged?)") from None
-    if not (whole and known):
-        raise DataError(f"{path}: was edited by hand: its seal does not match")
+    manifest = parse(path.read_text(encoding="utf-8"))
+    if manifest is None:
+        raise DataError(f"{path}: is damaged, or was edited by hand: its seal does not match")
     if path_of(manifest["output"]) != path:
         raise DataError(f"{path}: is the manifest of {manifest['output']}")
     return manifest
+
+
+def parse(text: str) -> dict[str, Any] | None:
+    """A manifest from its text, None where it is not one or its seal does not match."""
+    try:
+        manifest = json.loads(text)
+        proof = manifest["proof"]
+        known = all(name in proof for name in ("stage", "key", "fingerprint", "inputs", "outputs"))
+        return manifest if known and manifest["seal"] == seal(manifest) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def recorded(manifest: Mapping[str, Any]) -> str:

@@ -171,8 +171,9 @@ def run_stage(
         clean()
     fingerprint.save()
     shutil.rmtree(_scratch(key), ignore_errors=True)
-    how = "done" if known is None else "served from the store"
-    print(f"{stage}: {how} in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    how = f"made by {stage}" if known is None else "served from the store"
+    first = next(iter(outputs.values()))
+    sys.stderr.write(f"{first}: {how} in {time.monotonic() - started:.1f} s\n")
 
 
 def _scratch(key: str) -> Path:

@@ -1,0 +1,76 @@
+"""Publishing: only what is current and proven goes to DVC."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffmbrl.errors import UserError
+from diffmbrl.pipeline import audit, explain, report
+
+VERSIONED = ("data/datasets", "data/results")
+IN_GIT = ("data/manifests", "data/stats", "figures", "data/datasets", "data/results")
+
+
+class NotReady(UserError):
+    """Something is out of date, fails the audit, or cannot be pushed."""
+
+    code = 5
+
+
+def publish(config: Mapping[str, Any] | None = None, push: bool = True) -> list[str]:
+    """Gives data and results to DVC and pushes them, if nothing is pending and the audit clean.
+
+    Args:
+        config: what `snakemake --config` would be given.
+        push: whether to push to the default remote.
+
+    Returns:
+        What was done, and what to commit.
+
+    Raises:
+        NotReady: and why.
+    """
+    _, pending = explain.status(config)
+    if pending:
+        first = pending[0]
+        raise NotReady(
+            f"{len(pending)} jobs are pending, first {first.rule} for {first.outputs[0]} "
+            f"({first.reasons[0]}); run snakemake"
+        )
+    found = audit.audit()
+    if found.problems:
+        first = found.problems[0]
+        raise NotReady(
+            f"the audit found {len(found.problems)} problems, first {first.path}: {first.kind}: "
+            f"{first.detail}; see diffmbrl audit"
+        )
+    folders = [path.as_posix() for path in _folders()]
+    if folders:
+        _dvc("add", "--quiet", *folders)
+    if push:
+        _dvc("push", "--quiet")
+    kept = [path for path in IN_GIT if Path(path).is_dir()]
+    return [
+        f"audit: {found.checked} outputs as recorded",
+        f"dvc: {', '.join(folders) or 'nothing new'}{', pushed' if push else ''}",
+        f"now: git add {' '.join(kept)} && git commit",
+    ]
+
+
+def _folders() -> list[Path]:
+    """Folders of one scale whose files git does not track."""
+    scales = [p for top in VERSIONED for p in sorted(Path(top).glob("*")) if p.is_dir()]
+    return [p for p in scales if any(p.rglob("*")) and not report.git("ls-files", p.as_posix())]
+
+
+def _dvc(*arguments: str) -> None:
+    done = subprocess.run(["dvc", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = _last(done.stderr.splitlines())
+        raise NotReady(f"dvc {' '.join(arguments)}: {said}")
+
+
+def _last(lines: Sequence[str]) -> str:
+    errors = [line for line in lines if line.startswith("ERROR")] or list(lines)
+    return errors[0] if errors else "failed without a message"
