@@ -18,6 +18,13 @@ from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
 
 METRICS = ("residual_norm", "residual_ones_norm", "residual_ortho_norm", "mse")
+AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to a single run
+    "seed": "seeds",
+    "learning_rate": "learning_rates",
+    "eta": "etas",
+    "reward_offset": "reward_offsets",
+    "backup": "backups",
+}
 EXACT_BELOW = 32  # features; a factorisation is faster than iterating below, slower above
 
 
@@ -36,8 +43,8 @@ def model(
     if n < EXACT_BELOW:
         newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
         return Implicit(newton, Exact(), backup, temperature)
-    newton = Newton(GCR(rtol=1e-14, atol=1e-8), rtol=tolerance, atol=1e-8, max_steps=steps)
-    return Implicit(newton, Iterative(GCR(rtol=1e-12)), backup, temperature)
+    newton = Newton(GCR(rtol=1e-15, atol=1e-7), rtol=tolerance, atol=1e-7, max_steps=steps)
+    return Implicit(newton, Iterative(GCR(rtol=1e-14)), backup, temperature)
 
 
 def residuals(
