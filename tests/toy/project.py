@@ -11,6 +11,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from diffmbrl.pipeline.processes import birth
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PARTS = ["__init__.py", "errors.py", "config.py", "cli.py"]
@@ -43,7 +45,9 @@ class Project:
         """The environment of commands: this copy's code, no one's configuration."""
         path = f"{self.root / 'bin'}{os.pathsep}{Path(sys.executable).parent}"
         return {
-            **os.environ, "PYTHONPATH": str(self.root / "src"), "XDG_CACHE_HOME": "/nonexistent",
+            **os.environ, "PYTHONPATH": str(self.root / "src"),
+            "XDG_CACHE_HOME": str(self.root.parent / "cache"),
+            "DVC_SITE_CACHE_DIR": str(self.root.parent / "cache"), "DVC_NO_ANALYTICS": "1",
             "PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "DIFFMBRL_STORE_GB": "1",
             "PYTHONDONTWRITEBYTECODE": "1", **variables,
         }  # fmt: skip
@@ -77,6 +81,26 @@ class Project:
     def nothing_to_do(self) -> bool:
         """Whether Snakemake itself says so."""
         return "Nothing to be done" in self.snakemake("-n").stdout
+
+    def start(self, **variables: str) -> subprocess.Popen:
+        """Starts snakemake and comes back at once."""
+        with open(self.root / "said.log", "w") as log:
+            return subprocess.Popen(
+                ["snakemake", "--cores", "2"], cwd=self.root, env=self.environment(**variables),
+                stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def jobs(self) -> list[int]:
+        """Pids of living jobs, as the project knows them."""
+        found = []
+        for path in (self.root / ".diffmbrl/running").glob("*.json"):
+            try:
+                entry = json.loads(path.read_text())
+            except (FileNotFoundError, ValueError):
+                continue
+            if entry["what"] != "snakemake" and birth(entry["pid"]) == entry["birth"]:
+                found.append(entry["pid"])
+        return found
 
     def edit(self, path: str, old: str, new: str) -> None:
         """Replaces text in a file."""
@@ -112,7 +136,7 @@ def lay_out(root: Path) -> Project:
     shutil.copy(REPOSITORY / "workflow/rules/common.smk", root / "workflow/rules")
     shutil.copytree(REPOSITORY / "workflow/profiles", root / "workflow/profiles")
     (root / "requirements.txt").write_text("# a comment\nnumpy==1.0\n")
-    (root / ".gitignore").write_text(".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\n")
+    (root / ".gitignore").write_text(".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\nsaid.log\n")
     shim = root / "bin/diffmbrl"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m diffmbrl.cli "$@"\n')

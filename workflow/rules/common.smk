@@ -2,6 +2,7 @@ from snakemake.exceptions import WorkflowError
 
 from diffmbrl import config as configuration
 from diffmbrl.errors import UserError
+from diffmbrl.pipeline.captions import Provenance
 from diffmbrl.pipeline.workflow import Pipeline, begin, papers
 
 try:
@@ -14,6 +15,7 @@ diffmbrl = Pipeline(workflow_config)
 stage = diffmbrl.stage
 PAPERS = papers(workflow_config)
 TARGETS = {}
+config["provenance"] = Provenance()  # for captions
 JOB = (
     f"--rule {{rule}} --threads {{threads}} --device {workflow_config['device']} "
     "--log {log} --settings {params:q}"
@@ -25,6 +27,18 @@ wildcard_constraints:
     scale="smoke|laptop|paper",
 
 
+def shown(path, label):
+    """A file that the report shows, under its paper; its caption tells what made it."""
+    paper = path.split("/{scale}/")[1].split("/")[0]
+    return report(
+        path,
+        caption="../report/result.rst",
+        category=paper,
+        labels={"scale": "{scale}", "result": label},
+    )
+
+
 def figure(path):
-    """The named outputs of a figure's rule."""
-    return {kind: f"figures/{{scale}}/{path}.{kind}" for kind in PICTURE}
+    """The named outputs of a figure's rule; the report shows the picture."""
+    pdf, png = (f"figures/{{scale}}/{path}.{kind}" for kind in PICTURE)
+    return {"pdf": pdf, "png": shown(png, path.split("/")[-1])}

@@ -79,7 +79,7 @@ rule implicit_compare:
         summary="data/stats/{scale}/implicit/summary.csv",
     output:
         table="data/stats/{scale}/implicit/compare.csv",
-        metrics="data/stats/{scale}/implicit/compare.json",
+        metrics=shown("data/stats/{scale}/implicit/compare.json", "ours against published"),
     log:
         "logs/{scale}/implicit/compare.log",
     params:

@@ -88,7 +88,9 @@ def replay(arguments: argparse.Namespace) -> int:
     from diffmbrl.sweep import device
 
     device.configure(arguments.device)
-    runs = rerun(arguments.n, arguments.seed, arguments.threads, arguments.within or "")
+    runs = rerun(
+        arguments.n, arguments.seed, arguments.threads, arguments.within or "", arguments.tolerance
+    )
     if arguments.json:
         _print_json([asdict(run) for run in runs])
     else:
@@ -135,7 +137,7 @@ def register(commands: Any) -> None:
     def add(function: Callable, **kwargs) -> argparse.ArgumentParser:
         text = function.__doc__ or ""
         parser = commands.add_parser(
-            function.__name__, help=text.rstrip("."), description=kwargs.pop("description", text),
+            function.__name__, help=text[0].lower() + text[1:].rstrip("."), description=kwargs.pop("description", text),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         parser.set_defaults(command=function)
@@ -158,6 +160,9 @@ def register(commands: Any) -> None:
     replay_parser.add_argument("--threads", type=int, default=1)
     replay_parser.add_argument("--device", default="auto", help="auto, cpu or gpu")
     replay_parser.add_argument("--within", help="only results whose path starts so")
+    replay_parser.add_argument(
+        "--tolerance", type=float, default=0.0, help="relative, for another device; 0: every byte"
+    )
     accept_parser = add(accept)
     accept_parser.add_argument("path", nargs="+")
     accept_parser.add_argument("--reason", required=True, help="why the change cannot matter")

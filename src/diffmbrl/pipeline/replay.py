@@ -40,7 +40,9 @@ class Replayed:
     detail: str
 
 
-def replay(n: int, seed: int | None = None, threads: int = 1, within: str = "") -> list[Replayed]:
+def replay(
+    n: int, seed: int | None = None, threads: int = 1, within: str = "", tolerance: float = 0.0
+) -> list[Replayed]:
     """Retrains n runs picked at random from the results that today's code made.
 
     Args:
@@ -48,6 +50,8 @@ def replay(n: int, seed: int | None = None, threads: int = 1, within: str = "") 
         seed: of the choice.
         threads: for each.
         within: only results whose path starts so.
+        tolerance: largest relative difference that counts as the same; 0 asks for every byte
+            and is right on the device that made the results.
 
     Raises:
         UserError: there is no result to replay.
@@ -56,10 +60,12 @@ def replay(n: int, seed: int | None = None, threads: int = 1, within: str = "") 
     if not manifests:
         raise UserError("replay: no result is up to date with today's code; run snakemake first")
     draw = random.Random(seed)
-    return [replay_one(draw.choice(manifests), draw, threads) for _ in range(n)]
+    return [replay_one(draw.choice(manifests), draw, threads, tolerance) for _ in range(n)]
 
 
-def replay_one(made: Mapping[str, Any], draw: random.Random, threads: int) -> Replayed:
+def replay_one(
+    made: Mapping[str, Any], draw: random.Random, threads: int, tolerance: float = 0.0
+) -> Replayed:
     """Retrains one run of the job that made an output."""
     proof, output = made["proof"], made["output"]
     module = importlib.import_module(f"{fingerprint.PACKAGE}.{proof['stage']}")
@@ -83,12 +89,15 @@ def replay_one(made: Mapping[str, Any], draw: random.Random, threads: int) -> Re
         )
         module.run(job)
         role = next(role for role, path in roles.items() if path.as_posix() == output)
-        return Replayed(output, run, *_compare(Path(output), job.outputs[role], run))
+        again = job.outputs[role]
+        return Replayed(output, run, *_compare(Path(output), again, run, tolerance))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _compare(recorded: Path, again: Path, run: Mapping[str, Any]) -> tuple[bool, str]:
+def _compare(
+    recorded: Path, again: Path, run: Mapping[str, Any], tolerance: float
+) -> tuple[bool, str]:
     if not recorded.is_file():
         return False, "is not there"
     if not run:
@@ -100,11 +109,11 @@ def _compare(recorded: Path, again: Path, run: Mapping[str, Any]) -> tuple[bool,
     for column, value in run.items():
         if column in old:
             old = old[old[column] == value]
-    return compare_rows(old.reset_index(drop=True), new)
+    return compare_rows(old.reset_index(drop=True), new, tolerance)
 
 
-def compare_rows(old, new) -> tuple[bool, str]:
-    """Whether two tables agree in every bit; if not, the worst column and difference."""
+def compare_rows(old, new, tolerance: float = 0.0) -> tuple[bool, str]:
+    """Whether two tables agree in every bit, or within a tolerance; if not, where and by what."""
     import numpy as np
 
     if list(old.columns) != list(new.columns) or len(old) != len(new):
@@ -116,8 +125,11 @@ def compare_rows(old, new) -> tuple[bool, str]:
         a, b = a.to_numpy(), b.to_numpy()
         if a.dtype.kind == "f" and b.dtype == a.dtype:
             if a.tobytes() != b.tobytes():
+                same = np.allclose(a, b, rtol=tolerance, atol=0.0, equal_nan=True)
+                if tolerance and same:
+                    continue
                 with np.errstate(all="ignore"):
-                    worst = np.nanmax(np.abs(a - b) / np.abs(a))
+                    worst = np.max(np.nan_to_num(np.abs(a - b) / np.abs(a)), initial=0.0)
                 different.append(f"{name} (worst relative difference {worst:.2g})")
         elif not (a == b).all():
             different.append(name)
