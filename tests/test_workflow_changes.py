@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+
 from toy.project import ALL, DATA, FIGURE, RUNS, SUMMARY, Project, built
 
 CODE = "src/diffmbrl/toy"
@@ -95,7 +96,7 @@ CHANGES = [
     Change("python recorded differently", other_python),
     Change("module of one stage", edit(f"{CODE}/step.py", "value * rate", "value * rate * 2"),
            RUNS | BELOW, RUNS | BELOW),
-    Change("module of one stage, no effect", edit(f"{CODE}/step.py", "value * rate", "rate * value"),
+    Change("no effect", edit(f"{CODE}/step.py", "value * rate", "rate * value"),
            RUNS | BELOW, RUNS),
     Change("edit with an old time", old_edit, RUNS | BELOW, RUNS | BELOW),
     Change("module of two stages", edit(f"{CODE}/pair.py", "1", "2"), RUNS | BELOW, RUNS | BELOW),
@@ -115,7 +116,7 @@ CHANGES = [
     Change("output deleted", delete(RESULT), {RESULT} | BELOW),
     Change("manifest deleted", delete(f"data/manifests/{RESULT}.json"), {RESULT} | BELOW),
 ]  # fmt: skip
-SAMPLE = {"module of one stage, no effect", "values swapped", "dataset byte", "plot module"}
+SAMPLE = {"no effect", "values swapped", "dataset byte", "plot module"}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)

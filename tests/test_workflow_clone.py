@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+
 from toy.project import FIGURE, RUNS, SUMMARY, Project, built, commit
 
 RUNS_X = {path for path in RUNS if path.endswith("_x.parquet")}

@@ -6,6 +6,7 @@ import signal
 import time
 
 import pytest
+
 from toy.project import ALL, RUNS, built, lay_out
 
 CODE = "src/diffmbrl/toy"

@@ -5,6 +5,7 @@ import os
 import shutil
 
 import pytest
+
 from toy.project import FIGURE, SUMMARY, built, commit
 
 DATASET = "data/datasets/laptop/toy/a.json"

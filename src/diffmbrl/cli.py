@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from diffmbrl.pipeline.stage import logged, run_stage
+    from diffmbrl.pipeline.wrapper import logged, run_stage
 
     def prepare():
         from diffmbrl.sweep import device

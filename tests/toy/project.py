@@ -136,7 +136,9 @@ def lay_out(root: Path) -> Project:
     shutil.copy(REPOSITORY / "workflow/rules/common.smk", root / "workflow/rules")
     shutil.copytree(REPOSITORY / "workflow/profiles", root / "workflow/profiles")
     (root / "requirements.txt").write_text("# a comment\nnumpy==1.0\n")
-    (root / ".gitignore").write_text(".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\nsaid.log\n")
+    (root / ".gitignore").write_text(
+        ".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\nsaid.log\n"
+    )
     shim = root / "bin/diffmbrl"
     shim.parent.mkdir()
     shim.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m diffmbrl.cli "$@"\n')

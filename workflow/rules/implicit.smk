@@ -79,7 +79,9 @@ rule implicit_compare:
         summary="data/stats/{scale}/implicit/summary.csv",
     output:
         table="data/stats/{scale}/implicit/compare.csv",
-        metrics=shown("data/stats/{scale}/implicit/compare.json", "ours against published"),
+        metrics=shown(
+            "data/stats/{scale}/implicit/compare.json", "ours against published"
+        ),
     log:
         "logs/{scale}/implicit/compare.log",
     params:

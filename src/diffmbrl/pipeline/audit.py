@@ -85,6 +85,7 @@ class Rehashed(dict):
         return self[path]
 
     def __call__(self, path: Path) -> str:
+        """The hash of a file."""
         return self[path.as_posix()]
 
 
@@ -168,9 +169,10 @@ def _check_record(made: Mapping[str, Any]) -> Iterator[Problem]:
         return
     text = report.git("show", f"HEAD:./{manifest.path_of(output).as_posix()}")
     committed = manifest.parse(text) if text else None
-    if committed and committed["proof"]["key"] == proof["key"]:
-        if manifest.recorded(committed) != manifest.recorded(made):
-            yield Problem(output, "rewritten", "the last commit has other bytes of the same key")
+    if not committed or committed["proof"]["key"] != proof["key"]:
+        return
+    if manifest.recorded(committed) != manifest.recorded(made):
+        yield Problem(output, "rewritten", "the last commit has other bytes of the same key")
 
 
 def _committed_earlier(output: str, sha256: str) -> bool:

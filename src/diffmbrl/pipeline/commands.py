@@ -68,7 +68,7 @@ def restore(arguments: argparse.Namespace) -> int:
     from diffmbrl.pipeline.files import hashing
 
     written = records.reconcile()
-    problems = []
+    problems: list[audits.Problem] = []
     with hashing() as digest:
         for path in manifest.every():
             made = manifest.read(path)
@@ -137,7 +137,8 @@ def register(commands: Any) -> None:
     def add(function: Callable, **kwargs) -> argparse.ArgumentParser:
         text = function.__doc__ or ""
         parser = commands.add_parser(
-            function.__name__, help=text[0].lower() + text[1:].rstrip("."), description=kwargs.pop("description", text),
+            function.__name__, help=text[0].lower() + text[1:].rstrip("."),
+            description=kwargs.pop("description", text),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         parser.set_defaults(command=function)

@@ -109,7 +109,9 @@ def tell(chain: Mapping[str, Any], depth: int = 0) -> list[str]:
     for entry in chain["accepted"]:
         lines.append(f"{pad}  accepted {entry['when']}: {entry['reason']}")
     for index, source in enumerate(chain["inputs"]):
-        repeated = source["settings"] and index > 0 and source["stage"] == chain["inputs"][0]["stage"]
+        repeated = (
+            source["settings"] and index > 0 and source["stage"] == chain["inputs"][0]["stage"]
+        )
         lines += tell({**source, "inputs": []} if repeated else source, depth + 1)
     return lines
 

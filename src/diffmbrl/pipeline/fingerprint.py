@@ -149,16 +149,22 @@ def _read(path: Path) -> dict[str, Any]:
             base = node.module or ""
             imports.append((base, node.level))
             imports += [(f"{base}.{a.name}".strip("."), node.level) for a in node.names]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if 2 < len(node.value) < 100 and "." in node.value and "\n" not in node.value:
-                strings.add(node.value)
+        elif isinstance(node, ast.Constant) and _may_name_data(node.value):
+            strings.add(node.value)
     text = ",".join(_canonical(tree))
     return {
         "hash": hashlib.sha256(text.encode()).hexdigest()[:_LENGTH],
         "imports": sorted(imports),
-        "strings": sorted(s for s in strings if not s.endswith((".py", "."))),
+        "strings": sorted(strings),
         "jax": any(name.partition(".")[0] in JAX for name, level in imports if not level),
     }
+
+
+def _may_name_data(value: Any) -> bool:
+    """Whether a constant could be the name of a data file: a dot inside, and short."""
+    if not isinstance(value, str) or not 2 < len(value) < 100:
+        return False
+    return "." in value[:-1] and "\n" not in value and not value.endswith(".py")
 
 
 def _canonical(node: Any) -> Iterator[str]:
@@ -168,7 +174,8 @@ def _canonical(node: Any) -> Iterator[str]:
         for field, value in ast.iter_fields(node):
             if field == "body" and _documented(node, value):
                 value = value[1:]
-            if value is None and not isinstance(node, ast.Constant) or value == []:
+            empty = value is None and not isinstance(node, ast.Constant)
+            if empty or value == []:
                 continue
             if field not in ("ctx", "kind", "type_comment", "type_ignores"):
                 yield field

@@ -57,7 +57,7 @@ def build(
         report: what a rerun may change: time, device, memory, versions, commit.
         accepted: changes across which a person kept the output.
     """
-    manifest = {"output": output, "proof": dict(proof), "report": dict(report)}
+    manifest: dict[str, Any] = {"output": output, "proof": dict(proof), "report": dict(report)}
     if accepted:
         manifest["accepted"] = list(accepted)
     return {**manifest, "seal": seal(manifest)}

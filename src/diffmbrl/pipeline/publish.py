@@ -40,10 +40,10 @@ def publish(config: Mapping[str, Any] | None = None, push: bool = True) -> list[
         )
     found = audit.audit()
     if found.problems:
-        first = found.problems[0]
+        worst = found.problems[0]
         raise NotReady(
-            f"the audit found {len(found.problems)} problems, first {first.path}: {first.kind}: "
-            f"{first.detail}; see diffmbrl audit"
+            f"the audit found {len(found.problems)} problems, first {worst.path}: {worst.kind}: "
+            f"{worst.detail}; see diffmbrl audit"
         )
     folders = [path.as_posix() for path in _folders()]
     if folders:

@@ -44,8 +44,8 @@ def recover() -> Recovered:
     partial = tuple(path.as_posix() for path in leftovers())
     for path in partial:
         Path(path).unlink()
-    for path in (STATE / "store").glob(".*"):
-        shutil.rmtree(path, ignore_errors=True)
+    for folder in (STATE / "store").glob(".*"):
+        shutil.rmtree(folder, ignore_errors=True)
     records.reconcile()
     return Recovered(locked, partial)
 

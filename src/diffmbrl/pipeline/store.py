@@ -1,7 +1,7 @@
 """The store: finished work by its key, so that going back to an earlier state costs a copy.
 
-.diffmbrl/store/<key>/ holds a job's outputs, one file a role, and job.json: proof and report. It is bounded:
-what was not used for longest goes first. Deleting it costs time, never a result.
+.diffmbrl/store/<key>/ holds a job's outputs, one file a role, and job.json: proof and report. It
+is bounded: what was not used for longest goes first. Deleting it costs time, never a result.
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from diffmbrl.config import PAPERS, canonical_scale, lookup
@@ -44,16 +45,17 @@ class Pipeline:
                 wildcards in the key are filled in.
         """
         code = tuple(fingerprint.of_stage(module))
-        literal = tuple(_param(name, lambda wc, name=name: wc[name]) for name in wildcards)
-        return (
-            *code,
-            *literal,
-            *(_param(name, lambda wc, key=key: self._value(key, wc)) for name, key in keys.items()),
-        )
+        literal = (_param(name, partial(_wildcard, name)) for name in wildcards)
+        configured = (_param(name, partial(self._value, key)) for name, key in keys.items())
+        return (*code, *literal, *configured)
 
     def _value(self, key: str, wildcards: Mapping[str, str]) -> Any:
         paper, _, rest = key.format(**wildcards).partition(".")
         return lookup(self.settings(paper, wildcards["scale"]), rest)
+
+
+def _wildcard(name: str, wildcards: Mapping[str, str]) -> str:
+    return wildcards[name]
 
 
 def _param(name: str, value: Callable[[Mapping[str, str]], Any]) -> Callable[..., str]:

@@ -1,7 +1,6 @@
 """Stage: the mean of each table, rounded."""
 
 import pandas as pd
-
 from diffmbrl.toy import pair
 from diffmbrl.toy.everyone import write
 

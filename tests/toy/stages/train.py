@@ -5,10 +5,10 @@ import os
 import time
 
 import pandas as pd
-
-from diffmbrl.pipeline.stage import Job
 from diffmbrl.toy import pair
 from diffmbrl.toy.everyone import read
+
+from diffmbrl.pipeline.stage import Job
 
 AXES = {"rate": "rates", "seed": "seeds"}
 

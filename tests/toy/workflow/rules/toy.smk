@@ -19,7 +19,8 @@ rule toy_train:
     params:
         *stage("toy.train", "method", rates="toy.rates.{method}", seeds="toy.seeds"),
     shell:
-        "diffmbrl run toy.train --input data {input.data} --output runs {output.runs} " + JOB
+        "diffmbrl run toy.train --input data {input.data} --output runs {output.runs} "
+        + JOB
 
 
 rule toy_aggregate:
