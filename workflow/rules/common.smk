@@ -1,3 +1,5 @@
+import re
+
 from snakemake.exceptions import WorkflowError
 
 from diffmbrl import config as configuration
@@ -42,3 +44,11 @@ def figure(path):
     """The named outputs of a figure's rule; the report shows the picture."""
     pdf, png = (f"figures/{{scale}}/{path}.{kind}" for kind in PICTURE)
     return {"pdf": pdf, "png": shown(png, path.split("/")[-1])}
+
+
+def outputs_of(*prefixes, but=()):
+    """Patterns of every output of the rules whose names start so, but those of some."""
+    found = [
+        r for r in workflow.rules if r.name.startswith(prefixes) and r.name not in but
+    ]
+    return [re.sub(r"{(\w+),[^}]*}", r"{\1}", str(o)) for r in found for o in r.output]

@@ -216,17 +216,18 @@ rule fig_implicit_a3:
         "--output pdf {output.pdf} --output png {output.png} " + JOB
 
 
-TARGETS["implicit"] = expand(
-    [
-        "data/stats/{scale}/implicit/compare.json",
-        "figures/{scale}/implicit/fig_1_initial_residual.pdf",
-        "figures/{scale}/implicit/fig_2_final_residual.pdf",
-        "figures/{scale}/implicit/fig_3_eta.pdf",
-        "figures/{scale}/implicit/fig_A1_offsets_{domain}_{parameterization}.pdf",
-        "figures/{scale}/implicit/fig_A2_every_eta.pdf",
-        "figures/{scale}/implicit/fig_A3_multi_action.pdf",
-    ],
-    scale=diffmbrl.scale("implicit"),
-    domain=DOMAINS,
-    parameterization=["explicit", "implicit"],
-)
+# Every stage's output, not only the last ones: one that is deleted is then made again.
+TARGETS["implicit"] = [
+    *expand(
+        outputs_of("implicit_", "fig_implicit_", but=["fig_implicit_a1"]),
+        scale=diffmbrl.scale("implicit"),
+        domain=DOMAINS,
+        parameterization=PARAMETERIZATIONS,
+    ),
+    *expand(
+        outputs_of("fig_implicit_a1"),
+        scale=diffmbrl.scale("implicit"),
+        domain=DOMAINS,
+        parameterization=["explicit", "implicit"],
+    ),
+]

@@ -57,14 +57,7 @@ rule toy_draw:
 
 
 TARGETS["toy"] = expand(
-    [
-        "data/datasets/{scale}/toy/{domain}.json",
-        "data/results/{scale}/toy/{domain}_{method}.parquet",
-        "data/stats/{scale}/toy/summary.json",
-        "data/stats/{scale}/toy/count.json",
-        "figures/{scale}/toy/fig_1.pdf",
-        "figures/{scale}/toy/fig_1.png",
-    ],
+    outputs_of("toy_"),
     scale=diffmbrl.scale("toy"),
     domain=["a", "b"],
     method=["x", "y"],
