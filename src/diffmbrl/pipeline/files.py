@@ -66,8 +66,9 @@ class Remembered:
     def save(self) -> None:
         """Writes down what was learned; a folder that cannot be written only costs time."""
         if self._changed:
+            kept = {name: known for name, known in self._known.items() if os.path.exists(name)}
             try:
-                write_atomic(self._file, json.dumps(self._known))
+                write_atomic(self._file, json.dumps(kept))
             except OSError:
                 return
             self._changed = False

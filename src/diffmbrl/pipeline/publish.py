@@ -45,7 +45,7 @@ def publish(config: Mapping[str, Any] | None = None, push: bool = True) -> list[
             f"the audit found {len(found.problems)} problems, first {worst.path}: {worst.kind}: "
             f"{worst.detail}; see diffmbrl audit"
         )
-    folders = [path.as_posix() for path in _folders()]
+    folders, in_git = _folders()
     if folders:
         _dvc("add", "--quiet", *folders)
     if push:
@@ -53,15 +53,18 @@ def publish(config: Mapping[str, Any] | None = None, push: bool = True) -> list[
     kept = [path for path in IN_GIT if Path(path).is_dir()]
     return [
         f"audit: {found.checked} outputs as recorded",
-        f"dvc: {', '.join(folders) or 'nothing new'}{', pushed' if push else ''}",
+        f"dvc: {', '.join(folders) or 'nothing'}{', pushed' if push else ''}",
+        *(f"left to git, which tracks files in it: {folder}" for folder in in_git),
         f"now: git add {' '.join(kept)} && git commit",
     ]
 
 
-def _folders() -> list[Path]:
-    """Folders of one scale whose files git does not track."""
+def _folders() -> tuple[list[str], list[str]]:
+    """Folders of one scale that are for DVC, and those in which git tracks files."""
     scales = [p for top in VERSIONED for p in sorted(Path(top).glob("*")) if p.is_dir()]
-    return [p for p in scales if any(p.rglob("*")) and not report.git("ls-files", p.as_posix())]
+    names = [path.as_posix() for path in scales if any(path.rglob("*"))]
+    in_git = [name for name in names if report.git("ls-files", name)]
+    return [name for name in names if name not in in_git], in_git
 
 
 def _dvc(*arguments: str) -> None:

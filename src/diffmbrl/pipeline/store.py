@@ -96,7 +96,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def prune(most: float) -> None:
     """Drops what was not used for longest until the rest fits."""
-    folders = sorted((p for p in FOLDER.iterdir() if p.is_dir()), key=lambda p: p.stat().st_mtime)
+    folders = sorted(FOLDER.glob("[!.]*"), key=lambda p: p.stat().st_mtime)
     sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in folders}
     total = sum(sizes.values())
     for folder in folders:
