@@ -110,6 +110,14 @@ def test_an_import_that_the_fingerprint_misses_is_refused(tmp_path):
     assert "toy.aggregate imported diffmbrl.toy.unused" in failed.stdout
 
 
+def test_a_file_that_is_not_an_input_is_refused(tmp_path):
+    project = built(tmp_path / "p")
+    project.edit(f"{CODE}/aggregate.py", "def run(job):", "def run(job):\n    open('config/toy.yaml')")
+    failed = project.snakemake(check=False)
+    assert failed.returncode != 0
+    assert "toy.aggregate read config/toy.yaml" in failed.stdout
+
+
 def test_recover_waits_for_what_still_runs(tmp_path):
     project = lay_out(tmp_path / "p")
     snakemake = project.start(TOY_SLEEP="2")

@@ -22,6 +22,9 @@ from diffmbrl.pipeline.files import STATE, Remembered, hashing
 from diffmbrl.pipeline.stage import Inputs, Job, Outputs, parse_settings
 
 
+_WATCHED = {("config",), ("data",), ("figures",)}
+
+
 class CodeError(UserError):
     """The code that ran is not the code that the rule named."""
 
@@ -167,7 +170,8 @@ def _compute(stage: str, job: Job, prepare: Callable[[], None], rule: str) -> di
     before = set(sys.modules)
     if fingerprint.uses_jax(stage):
         prepare()
-    importlib.import_module(f"{fingerprint.PACKAGE}.{stage}").run(job)
+    with _reading() as read:
+        importlib.import_module(f"{fingerprint.PACKAGE}.{stage}").run(job)
     for name, path in job.outputs.items():
         if not path.is_file():
             raise RuntimeError(f"{stage} did not write its output {name!r}")
@@ -179,7 +183,32 @@ def _compute(stage: str, job: Job, prepare: Callable[[], None], rule: str) -> di
             f"{stage} imported {', '.join(beyond)}, which its fingerprint does not cover; "
             "import it with an import statement that names it"
         )
+    inputs = {path for paths in job.inputs.values() for path in paths}
+    undeclared = sorted(map(str, read - inputs - set(job.outputs.values())))
+    if undeclared:
+        raise CodeError(
+            f"{stage} read {', '.join(undeclared)}, which its rule does not name as an input"
+        )
     return report.of_job(rule, started, job.threads)
+
+
+@contextmanager
+def _reading() -> Iterator[set[Path]]:
+    """Collects the files of the config and data folders that Python opens meanwhile."""
+    read: set[Path] = set()
+    here, active = Path.cwd(), [True]
+
+    def hear(event: str, arguments: tuple) -> None:
+        if active and event == "open" and isinstance(arguments[0], (str, os.PathLike)):
+            path = Path(os.path.abspath(arguments[0]))
+            if path.is_relative_to(here) and path.relative_to(here).parts[:1] in _WATCHED:
+                read.add(path.relative_to(here))
+
+    sys.addaudithook(hear)  # there is no way to remove one
+    try:
+        yield read
+    finally:
+        active.clear()
 
 
 def _hash_inputs(inputs: Inputs, digest: Remembered) -> dict[str, list[dict[str, str]]]:
