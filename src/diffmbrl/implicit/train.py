@@ -20,6 +20,13 @@ from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
 
 METRICS = ("residual_norm", "residual_ones_norm", "residual_ortho_norm", "mse")
+AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to a single run
+    "seed": "seeds",
+    "learning_rate": "learning_rates",
+    "eta": "etas",
+    "reward_offset": "reward_offsets",
+    "backup": "backups",
+}
 BOUNDED = 1e4
 EXACT_BELOW = 32  # features; a factorisation is faster than iterating below, slower above
 
