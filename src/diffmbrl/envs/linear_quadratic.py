@@ -59,15 +59,18 @@ class LinearPolicy(eqx.Module):
     def sample(self, s, noise):
         """Action and its log-probability."""
         a = self.K @ s + jnp.exp(self.log_std) * noise
-        return a, self.log_prob(s, a)
+        return a, self._log_prob(s, a)
 
-    def log_prob(self, s, a):
-        """Log-density of an action."""
-        return jnp.sum(jax.scipy.stats.norm.logpdf(a, self.K @ s, jnp.exp(self.log_std)))
+    def log_density(self, s, noise):
+        """Log-density at the action that a noise gives, that action held fixed."""
+        return self._log_prob(s, jax.lax.stop_gradient(self.sample(s, noise)[0]))
 
     def infer(self, s, a):
         """The eps with which `sample` gives a."""
         return (a - self.K @ s) * jnp.exp(-self.log_std)
+
+    def _log_prob(self, s, a):
+        return jnp.sum(jax.scipy.stats.norm.logpdf(a, self.K @ s, jnp.exp(self.log_std)))
 
 
 class QuadraticCritic(eqx.Module):

@@ -8,7 +8,7 @@ gamma (1 - d_j) with d_j the probability that step j ends the episode:
 
 h counts model steps; h = 0 is SAC's own objective. A *world* has `step(s, a, noise)`,
 `infer(s, a, s_next)`, `reward(s, a)`, `terminates(s, a, s_next)` and `noise_dim`; a *policy* has
-`sample(s, noise) -> (a, log_prob)`, `log_prob(s, a)`, `infer(s, a)` and `noise_dim`.
+`sample(s, noise) -> (a, log_prob)`, `log_density(s, noise)`, `infer(s, a)` and `noise_dim`.
 """
 
 from typing import Any, NamedTuple
@@ -150,7 +150,7 @@ def _likelihood_ratio(policy, world, critic, s0, eps, xi, other, gamma, alpha) -
         a, log_prob = policy.sample(s, noise[0])
         s_next = world.step(s, a, noise[1])
         go_on = gamma * (1 - world.terminates(s, a, s_next))
-        row = (s, a, weight, world.reward(s, a) - alpha * log_prob, go_on)
+        row = (s, weight, world.reward(s, a) - alpha * log_prob, go_on)
         return (s_next, (weight * go_on).astype(s.dtype)), row
 
     one = jnp.ones((), s0.dtype)
@@ -162,12 +162,11 @@ def _likelihood_ratio(policy, world, critic, s0, eps, xi, other, gamma, alpha) -
         g = row[0] + row[1] * g_next
         return g, g
 
-    _, returns = jax.lax.scan(back, last, (rows[3], rows[4]), reverse=True)
-    states, actions = (
-        jnp.concatenate([x, y[None]]) for x, y in ((rows[0], s), (rows[1], a))
+    _, returns = jax.lax.scan(back, last, rows[2:], reverse=True)
+    states, weights, returns = (
+        jnp.concatenate([x, y[None]])
+        for x, y in ((rows[0], s), (rows[1], weight), (returns, last))
     )
-    weights = jnp.concatenate([rows[2], weight[None]])
-    returns = jnp.concatenate([returns, last[None]])
     if other is not None:
 
         def baseline(s, noise):
@@ -175,5 +174,5 @@ def _likelihood_ratio(policy, world, critic, s0, eps, xi, other, gamma, alpha) -
             return critic(s, a) - alpha * log_prob
 
         returns = returns - jax.vmap(baseline)(states, other)
-    states, actions, weights, returns = jax.lax.stop_gradient((states, actions, weights, returns))
-    return jnp.sum(weights * returns * jax.vmap(policy.log_prob)(states, actions))
+    states, weights, returns = jax.lax.stop_gradient((states, weights, returns))
+    return jnp.sum(weights * returns * jax.vmap(policy.log_density)(states, eps))
