@@ -31,7 +31,7 @@ def real_segments(system, policy, start, h, key):
     def one(key):
         s = jnp.linalg.cholesky(start) @ jax.random.normal(keys.fold(key, "start"), (2,))
         eps = jax.random.normal(keys.fold(key, "eps"), (h, 1))
-        xi = jax.random.normal(keys.fold(key, "xi"), (h, 2))
+        xi = system.noise_scale * jax.random.normal(keys.fold(key, "xi"), (h, 2))
         states, actions = [s], []
         for i in range(h):
             a, _ = policy.sample(states[-1], eps[i])
@@ -85,7 +85,7 @@ def test_mean_equals_the_closed_form_within_three_standard_errors(problem, kind,
 @pytest.mark.parametrize("h", [0, 1, 3, 12])
 def test_without_noise_rp_dp_is_exact(problem, h):
     system, policy, critic, _ = problem
-    system = eqx.tree_at(lambda s: s.noise, system, jnp.zeros(2))
+    system = eqx.tree_at(lambda s: s.noise_scale, system, jnp.zeros(2))
     policy = eqx.tree_at(lambda p: p.log_std, policy, jnp.array([-60.0]))
     s0 = jnp.array([1.0, -2.0])
     segment = estimators.Segment(s0[None], jnp.zeros((0, 1)))
@@ -114,7 +114,7 @@ def test_termination_discounts_each_later_step_once():
     """Rewards 1, critic 1; steps end with probability 0.5, 0.2, 0.1: 1 + g 0.5 (1 + g 0.8 (...))."""
 
     class World(eqx.Module):
-        noise_dim: int = 1
+        noise_scale: float = 0.0
 
         def step(self, s, a, noise):
             return s + 1
@@ -141,10 +141,13 @@ def test_probe_returns_the_trace_of_a_known_gaussian():
     def draw(key):
         return {"w": mean + root @ jax.random.normal(key, (3,))}
 
-    found = probe.measure(draw, jax.random.split(jax.random.key(0), 20_000), chunk=500)
+    groups = jax.random.split(jax.random.key(0), (40, 500))
+    each = probe.measure(draw, groups)
+    assert each.trace.shape == (40,)
+    found = probe.pool(each)
     np.testing.assert_allclose(found.trace, trace, rtol=0.03)
     np.testing.assert_allclose(found.mean_square, 25, rtol=0.03)
-    twenty = probe.measure(draw, jax.random.split(jax.random.key(5), 20), chunk=20)
+    twenty = probe.pool(probe.measure(draw, jax.random.split(jax.random.key(5), (1, 20))))
     assert abs(float(twenty.trace) - trace) < 0.7 * trace
     assert float(twenty.trace) < 0.05 * (35 * 25 + 3.5 * trace)
 
@@ -173,7 +176,7 @@ def test_variance_falls_as_one_over_n(problem):
         return one
 
     traces = [
-        float(n * probe.measure(mean_of(n), jax.random.split(jax.random.key(n), 4000), 1000).trace)
+        float(n * probe.pool(probe.measure(mean_of(n), jax.random.split(jax.random.key(n), (4, 1000)))).trace)
         for n in (1, 4, 16)
     ]
     np.testing.assert_allclose(traces[1:], traces[0], rtol=0.15)

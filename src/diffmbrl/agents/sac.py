@@ -108,7 +108,8 @@ class SAC(eqx.Module):
         depth: number of hidden layers.
         gamma: discount.
         tau: step of the target critics towards the critics.
-        learning_rate: Adam's, of actor, critics and temperature.
+        learning_rate: Adam's, of critics and temperature.
+        actor_learning_rate: Adam's, of the actor.
         alpha: temperature at the start.
     """
 
@@ -119,6 +120,7 @@ class SAC(eqx.Module):
     gamma: float = eqx.field(static=True, default=0.99)
     tau: float = eqx.field(static=True, default=0.005)
     learning_rate: float = eqx.field(static=True, default=1e-3)
+    actor_learning_rate: float = eqx.field(static=True, default=1e-3)
     alpha: float = eqx.field(static=True, default=0.1)
 
     def init(self, key: PRNGKeyArray) -> State:
@@ -132,7 +134,10 @@ class SAC(eqx.Module):
         critics = Twin(*(nets.mlp(keys.fold(key, name), sizes, dtype=jnp.float32)
                          for name in ("critic 1", "critic 2")))  # fmt: skip
         log_alpha = jnp.full((), math.log(self.alpha), jnp.float32)
-        optimisers = tuple(self._adam().init(part) for part in (policy, critics, log_alpha))
+        optimisers = tuple(
+            optax.adam(rate).init(part)
+            for rate, part in zip(self._rates, (policy, critics, log_alpha), strict=True)
+        )
         return State(policy, critics, critics, log_alpha, optimisers)
 
     def update(
@@ -158,17 +163,16 @@ class SAC(eqx.Module):
         grads = eqx.filter_grad(self.critic_loss)(
             state.critics, state, used(state.policy), batch, keys.fold(key, "target")
         )
-        critics, o_critics = self._descend(state.critics, grads, optimisers[1])
+        critics, o_critics = self._descend(1, state.critics, grads, optimisers)
         state = state._replace(critics=critics)
         objective = surrogate or (lambda policy, now: self.objective(policy, now, batch.obs, key))
         grads, log_prob = eqx.filter_grad(
             lambda raw: _minus_first(objective(used(raw), state)), has_aux=True
         )(state.policy)
-        policy, o_policy = self._descend(state.policy, grads, optimisers[0])
-        slope = -(log_prob - self.action_dim)  # d/d log alpha, over alpha, of the dual
-        log_alpha, o_alpha = self._descend(
-            state.log_alpha, (jnp.exp(state.log_alpha) * slope).astype(jnp.float32), optimisers[2]
-        )
+        policy, o_policy = self._descend(0, state.policy, grads, optimisers)
+        slope = self.action_dim - log_prob  # of the dual, whose target entropy is -action_dim
+        slope = (jnp.exp(state.log_alpha) * slope).astype(jnp.float32)
+        log_alpha, o_alpha = self._descend(2, state.log_alpha, slope, optimisers)
         targets = jax.tree.map(lambda t, q: t + self.tau * (q - t), state.targets, critics)
         return State(policy, critics, targets, log_alpha, (o_policy, o_critics, o_alpha))
 
@@ -198,12 +202,13 @@ class SAC(eqx.Module):
         soft = jax.vmap(state.critics)(obs, a) - jnp.exp(state.log_alpha) * log_prob
         return jnp.mean(soft), jnp.mean(log_prob)
 
-    def _adam(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
+    @property
+    def _rates(self) -> tuple[float, float, float]:
+        return self.actor_learning_rate, self.learning_rate, self.learning_rate
 
-    def _descend(self, params, grads, optimiser):
-        updates, optimiser = self._adam().update(grads, optimiser)
-        return optax.apply_updates(params, updates), optimiser
+    def _descend(self, part: int, params, grads, optimisers):
+        updates, state = optax.adam(self._rates[part]).update(grads, optimisers[part])
+        return optax.apply_updates(params, updates), state
 
 
 def _minus_first(pair: tuple[Array, Array]) -> tuple[Array, Array]:

@@ -1,6 +1,6 @@
 """Linear-quadratic systems, on which returns and policy gradients have closed forms.
 
-    s' = A s + B a + W^(1/2) xi,   r = -(s'Qs + a'Ra),   a = K s + exp(log_std) eps,
+    s' = A s + B a + noise,   r = -(s'Qs + a'Ra),   a = K s + exp(log_std) eps,
     critic Q(s, a) = -[s a] H [s a]',   each step ends the episode with probability `ends`.
 """
 
@@ -13,28 +13,22 @@ from diffmbrl import keys
 
 
 class System(eqx.Module):
-    """Dynamics, reward and termination; `noise` holds the standard deviations of xi."""
+    """Dynamics, reward and termination; `noise_scale` is the standard deviation of the noise."""
 
     A: Float[Array, "s s"]
     B: Float[Array, "s a"]
     Q: Float[Array, "s s"]
     R: Float[Array, "a a"]
-    noise: Float[Array, " s"]
+    noise_scale: Float[Array, " s"]
     ends: Float[Array, ""]
 
-    @property
-    def noise_dim(self) -> int:
-        """How many numbers drive one step."""
-        return self.noise.shape[0]
-
     def step(self, s, a, noise):
-        """s' = A s + B a + noise * xi."""
-        return self.A @ s + self.B @ a + self.noise * noise
+        """s' = A s + B a + noise."""
+        return self.A @ s + self.B @ a + noise
 
     def infer(self, s, a, s_next):
-        """The xi with which `step` gives s_next; 0 where the system has no noise."""
-        residual = s_next - self.A @ s - self.B @ a
-        return jnp.where(self.noise > 0, residual / jnp.where(self.noise > 0, self.noise, 1), 0)
+        """The noise with which `step` gives s_next."""
+        return s_next - self.A @ s - self.B @ a
 
     def reward(self, s, a):
         """-(s'Qs + a'Ra)."""
@@ -132,7 +126,7 @@ def objective(
         reward = -jnp.trace(system.Q @ M) - jnp.trace(system.R @ (K @ M @ K.T + S))
         total += g**i * (reward + alpha * entropy)
         closed = system.A + system.B @ K
-        M = closed @ M @ closed.T + system.B @ S @ system.B.T + jnp.diag(system.noise**2)
+        M = closed @ M @ closed.T + system.B @ S @ system.B.T + jnp.diag(system.noise_scale**2)
     joint = jnp.block([[M, M @ K.T], [K @ M, K @ M @ K.T + S]])
     return total + g**h * (alpha * entropy - jnp.trace(critic.H @ joint))
 
@@ -155,17 +149,22 @@ def gradient(
     """
     g, K, n = gamma * (1 - system.ends), policy.K, policy.K.shape[1]
     closed, var = system.A + system.B @ K, jnp.exp(2 * policy.log_std)
-    push = system.B @ jnp.diag(var) @ system.B.T + jnp.diag(system.noise**2)
-    moments = [second_moment]
-    for _ in range(h):
-        moments.append(closed @ moments[-1] @ closed.T + push)
+    push = system.B @ jnp.diag(var) @ system.B.T + jnp.diag(system.noise_scale**2)
     H_ss, H_as, H_aa = critic.H[:n, :n], critic.H[n:, :n], critic.H[n:, n:]
+
+    def forward(M, _):
+        return closed @ M @ closed.T + push, M
+
+    def backward(carry, row):
+        (P, d_K, d_var), (M, weight) = carry, row
+        d_K += weight * (system.R @ K + g * system.B.T @ P @ closed) @ M
+        d_var += weight * jnp.diag(system.R + g * system.B.T @ P @ system.B)
+        return (system.Q + K.T @ system.R @ K + g * closed.T @ P @ closed, d_K, d_var), None
+
+    last, moments = jax.lax.scan(forward, second_moment, None, h)
     P = H_ss + H_as.T @ K + K.T @ H_as + K.T @ H_aa @ K
-    d_K = g**h * (H_as + H_aa @ K) @ moments[h]
-    d_var = g**h * jnp.diag(H_aa)
-    for i in reversed(range(h)):
-        d_K += g**i * (system.R @ K + g * system.B.T @ P @ closed) @ moments[i]
-        d_var += g**i * jnp.diag(system.R + g * system.B.T @ P @ system.B)
-        P = system.Q + K.T @ system.R @ K + g * closed.T @ P @ closed
+    start = (P, g**h * (H_as + H_aa @ K) @ last, g**h * jnp.diag(H_aa))
+    weights = g ** jnp.arange(h)
+    (_, d_K, d_var), _ = jax.lax.scan(backward, start, (moments, weights), reverse=True)
     entropy = alpha * sum(g**i for i in range(h + 1))
     return LinearPolicy(-2 * d_K, -2 * var * d_var + entropy)

@@ -7,7 +7,8 @@ gamma (1 - d_j) with d_j the probability that step j ends the episode:
            + g_h (Q(s_h, a_h) - alpha log pi(a_h|s_h)) ].
 
 h counts model steps; h = 0 is SAC's own objective. A *world* has `step(s, a, noise)`,
-`infer(s, a, s_next)`, `reward(s, a)`, `terminates(s, a, s_next)` and `noise_dim`; a *policy* has
+`infer(s, a, s_next)`, `reward(s, a)`, `terminates(s, a, s_next)` and `noise_scale`, the standard
+deviation of the noise that is added to each next state (0: deterministic); a *policy* has
 `sample(s, noise) -> (a, log_prob)`, `log_density(s, noise)`, `infer(s, a)` and `noise_dim`.
 """
 
@@ -68,7 +69,8 @@ class Estimator(eqx.Module):
         """
         dtype = segment.states.dtype
         eps = jax.random.normal(keys.fold(key, "policy"), (self.h + 1, policy.noise_dim), dtype)
-        xi = jax.random.normal(keys.fold(key, "model"), (self.h, world.noise_dim), dtype)
+        xi = jax.random.normal(keys.fold(key, "model"), (self.h, segment.states.shape[1]), dtype)
+        xi = world.noise_scale * xi
         if self.kind == "lr":
             other = jax.random.normal(keys.fold(key, "baseline"), eps.shape, dtype)
             return _likelihood_ratio(
@@ -108,7 +110,7 @@ def unroll(policy, world, critic, s0, eps, xi, gamma, alpha) -> Float[Array, ""]
         critic: Q(s, a).
         s0: first state.
         eps: policy noises, shape (h + 1, noise_dim).
-        xi: model noises, shape (h, noise_dim).
+        xi: model noises, shape (h, length of a state).
         gamma: discount.
         alpha: temperature.
     """

@@ -71,6 +71,7 @@ class Learner(eqx.Module):
         sn_iterations: power iterations after each update.
         recent: how many of the newest steps `rp_dr` takes its segments from. Its noises tell
             nothing of the present policy on actions that an older one took.
+        model_noise: standard deviation of the noise that unrolls add to each normalised state.
     """
 
     agent: sac.SAC
@@ -85,7 +86,8 @@ class Learner(eqx.Module):
     model_learning_rate: float = eqx.field(static=True, default=1e-3)
     sn_layers: str = eqx.field(static=True, default="hidden")
     sn_iterations: int = eqx.field(static=True, default=10)
-    recent: int = eqx.field(static=True, default=500)
+    recent: int = eqx.field(static=True, default=200)
+    model_noise: float = eqx.field(static=True, default=0.0)
 
     def __check_init__(self):
         if self.estimator not in ESTIMATORS:
@@ -145,9 +147,8 @@ class Learner(eqx.Module):
         sn = state.normalisation
         layers = spectral.chosen(raw.dynamics, "model", self.sn_layers)
         net = spectral.normalise(raw.dynamics, state.model_vectors, layers, sn.target, sn.model)
-        return models.LearnedWorld(
-            eqx.tree_at(lambda m: m.dynamics, raw, net), noise_dim=self.agent.obs_dim
-        )
+        scale = jnp.full(self.agent.obs_dim, self.model_noise, jnp.float32)
+        return models.LearnedWorld(eqx.tree_at(lambda m: m.dynamics, raw, net), scale)
 
     def act(self, state: State, obs: Float[Array, " s"], noise: Float[Array, " a"]):
         """The action for an observation in the environment's units; noise 0 for the mean."""
@@ -183,7 +184,7 @@ class Learner(eqx.Module):
     def update(self, state: State, key: PRNGKeyArray) -> tuple[State, Mapping[str, Array]]:
         """One step of model, critics, actor and temperature on one batch of segments."""
         batch = self.segments(state, keys.fold(key, "batch"), self.batch, self.segment_steps)
-        logs = {"valid": jnp.mean(batch.valid)}
+        logs = {**self.no_logs(), "valid": jnp.mean(batch.valid)}
         if self.estimator != "sac":
             state, logs["model_loss"] = self._update_model(state, batch)
         first = sac.Transition(
@@ -206,6 +207,10 @@ class Learner(eqx.Module):
         )  # fmt: skip
         vectors = spectral.iterate(agent.policy.net, state.policy_vectors, self.sn_iterations)
         return state._replace(agent=agent, policy_vectors=vectors), logs
+
+    def no_logs(self) -> dict[str, Array]:
+        """What `update` logs, before the first update."""
+        return {"valid": jnp.ones((), jnp.float32), "model_loss": jnp.full((), jnp.nan, jnp.float32)}
 
     def _surrogate(self, state, policy, agent, batch, key):
         estimator = estimators.Estimator(self.estimator, self.h, self.agent.gamma)

@@ -69,20 +69,18 @@ class Segments(NamedTuple):
 
 
 class LearnedWorld(eqx.Module):
-    """s' = s + f(s, a) + scale xi in normalised observations; see rpg.estimators for the verbs."""
+    """s' = s + f(s, a) + noise in normalised observations; see rpg.estimators for the verbs."""
 
     model: Model
-    scale: float = eqx.field(static=True, default=0.0)
-    noise_dim: int = eqx.field(static=True, default=0)
+    noise_scale: Float[Array, " s"]
 
     def step(self, s, a, noise):
         """Next state."""
-        return s + self.model.dynamics(jnp.concatenate([s, a])) + self._push(noise)
+        return s + self.model.dynamics(jnp.concatenate([s, a])) + noise
 
     def infer(self, s, a, s_next):
-        """What has to be added for the model to arrive at s_next, in units of `scale` or 1."""
-        residual = s_next - s - self.model.dynamics(jnp.concatenate([s, a]))
-        return residual / (self.scale or 1.0)
+        """The noise with which the model arrives at s_next: its residual."""
+        return s_next - s - self.model.dynamics(jnp.concatenate([s, a]))
 
     def reward(self, s, a):
         """Learned reward."""
@@ -94,16 +92,13 @@ class LearnedWorld(eqx.Module):
             return jnp.zeros((), s.dtype)
         return jax.nn.sigmoid(self.model.ends(jnp.concatenate([s, a]))[0])
 
-    def _push(self, noise):
-        return (self.scale or 1.0) * noise
-
 
 class TrueWorld(eqx.Module):
     """The environment itself, in the same normalised observations and scaled rewards."""
 
     env: Environment
     normaliser: Normaliser
-    noise_dim: int = eqx.field(static=True, default=0)
+    noise_scale: Float[Array, " s"]
 
     def step(self, s, a, noise):
         """Next state."""
@@ -144,7 +139,7 @@ def loss(model: Model, segments: Segments) -> Float[Array, ""]:
     sum_k |s_k + f(s^_k, a_k) - s_{k+1}|^2 with s^_{k+1} the prediction, detached between steps
     (so that each step's error trains that step alone).
     """
-    world = LearnedWorld(model)
+    world = LearnedWorld(model, jnp.zeros(segments.states.shape[-1], segments.states.dtype))
 
     def one(states, actions, rewards, terminated):
         def step(s, row):

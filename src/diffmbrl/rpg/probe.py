@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 PyTree = Any
 
@@ -50,23 +50,29 @@ def moments(samples: Float[Array, "n p"]) -> Moments:
     return Moments(jnp.asarray(float(len(samples))), samples.sum(0), jnp.sum(samples**2))
 
 
-def measure(
-    gradient: Callable[[PRNGKeyArray], PyTree], sample_keys: PRNGKeyArray, chunk: int
-) -> Moments:
-    """Moments of independent gradients, one a key, `chunk` of them at a time.
-
-    Raises:
-        ValueError: the chunk does not divide the number of keys.
-    """
-    n = len(sample_keys)
-    if n % chunk:
-        raise ValueError(f"chunk={chunk} must divide the number of samples, {n}")
-
-    def flat(key):
-        return ravel_pytree(gradient(key))[0]
-
-    def one(chunk_keys):
-        return moments(jax.vmap(flat)(chunk_keys))
-
-    parts = jax.lax.map(one, sample_keys.reshape(n // chunk, chunk, *sample_keys.shape[1:]))
+def pool(parts: Moments) -> Moments:
+    """Moments of all the samples of a leading axis of groups together."""
     return jax.tree.map(lambda x: x.sum(0), parts)
+
+
+def measure(gradient: Callable[..., PyTree], *groups: PyTree) -> Moments:
+    """Moments of each group of independent gradients.
+
+    Args:
+        gradient: one sample from one entry of each of `groups`.
+        groups: arrays with leading axes (groups, samples); a group is held in memory at a time.
+
+    Returns:
+        Moments with a leading axis of groups.
+    """
+
+    def one(group):
+        return moments(jax.vmap(lambda *entry: ravel_pytree(gradient(*entry))[0])(*group))
+
+    return jax.lax.map(one, groups)
+
+
+def squared_distance(one: Moments, other: Moments) -> Float[Array, ""]:
+    """|E g_1 - E g_2|^2 of independent samples, unbiased."""
+    noise = one.trace / one.n + other.trace / other.n
+    return jnp.sum((one.mean - other.mean) ** 2, -1) - noise

@@ -88,10 +88,13 @@ def program(
     """The training program of one learner.
 
     Configs hold `seed` (uint32), `sn_model`, `sn_policy`, `uniform` (bool) and `target` (float32).
-    Metrics: `returns_first`, `snapshot_first` (of the untrained learner; the first segment's
-    count), `returns` (evaluation, episode), the diagnostics of `diagnose`, `snapshot`.
+    Metrics, at the start of a segment and after each block of `evaluate_every` steps (so that a
+    segment's first entry is the one before it's last): `returns` (entry, episode), the logs of
+    the last update and the diagnostics of `diagnose`; and `snapshot` at its start and end.
     """
     schedule.check(env.time_limit)
+    blocks = (schedule.steps - schedule.random_steps) // schedule.evaluate_every
+    blocks //= schedule.snapshots
 
     def init(config: PyTree, _) -> Loop:
         key = jax.random.PRNGKey(config["seed"])
@@ -111,7 +114,9 @@ def program(
 
         return jax.lax.scan(step, start, None, schedule.random_steps)[0]
 
-    def train(loop: Loop, _):
+    def train(_, carry):
+        loop, _ = carry
+
         def step(loop, _):
             noise = jax.random.normal(keys.fold(loop.key, "act"), (env.action_dim,), jnp.float32)
             action = learner.act(loop.learner, loop.obs, noise)
@@ -121,25 +126,24 @@ def program(
         state, logs = learner.update(loop.learner, keys.fold(loop.key, "update"))
         return loop._replace(learner=state), logs
 
-    def until_evaluation(loop: Loop, _):
-        loop, logs = jax.lax.scan(train, loop, None, schedule.evaluate_every // schedule.update_every)
-        logs = {name: jnp.mean(value) for name, value in logs.items()}
-        returns = evaluate(learner, env, loop.learner, keys.fold(loop.key, "eval"), schedule.episodes)
-        return loop, {"returns": returns, **logs, **diagnose(learner, loop)}
-
-    def advance(config, _, loop: Loop):
-        first = {
-            "returns_first": evaluate(
+    def block(carry, index):
+        loop, logs = carry
+        metrics = {
+            "returns": evaluate(
                 learner, env, loop.learner, keys.fold(loop.key, "eval"), schedule.episodes
             ),
-            "snapshot_first": flatten(snapshot(learner, loop, schedule)),
-            **{f"{name}_first": value for name, value in diagnose(learner, loop).items()},
+            **logs,
+            **diagnose(learner, loop),
         }
-        evaluations = (schedule.steps - schedule.random_steps) // schedule.evaluate_every
-        loop, metrics = jax.lax.scan(
-            until_evaluation, loop, None, evaluations // schedule.snapshots
-        )
-        return loop, {**first, **metrics, "snapshot": flatten(snapshot(learner, loop, schedule))}
+        rounds = jnp.where(index < blocks, schedule.evaluate_every // schedule.update_every, 0)
+        loop, logs = jax.lax.fori_loop(0, rounds, train, (loop, logs))
+        return (loop, logs), metrics
+
+    def advance(config, _, loop: Loop):
+        first = flatten(snapshot(learner, loop, schedule))
+        (loop, _), metrics = jax.lax.scan(block, (loop, learner.no_logs()), jnp.arange(blocks + 1))
+        metrics["snapshot"] = jnp.stack([first, flatten(snapshot(learner, loop, schedule))])
+        return loop, metrics
 
     return Program(init, advance, schedule.snapshots, lanes=lanes, segments_per_call=calls)
 
