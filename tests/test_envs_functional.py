@@ -21,14 +21,16 @@ def test_pendulum_steps_like_gymnasium():
         got, r, ended = step(jnp.asarray(obs, float), jnp.asarray(action))
         np.testing.assert_allclose(got, expected, atol=2e-5)
         np.testing.assert_allclose(r, reward, atol=2e-5)
-        assert not terminated and ended == 0
+        assert not terminated
+        assert ended == 0
         obs = expected
 
 
 def test_pendulum_starts_as_gymnasium_does():
     obs = jax.vmap(Pendulum().reset)(jax.random.split(jax.random.key(0), 2000))
     angle = np.arctan2(obs[:, 1], obs[:, 0])
-    assert angle.min() < -3.1 and angle.max() > 3.1
+    assert angle.min() < -3.1
+    assert angle.max() > 3.1
     np.testing.assert_allclose(np.abs(obs[:, 2]).max(), 1, atol=0.01)
 
 
@@ -61,8 +63,15 @@ def test_the_dial_goes_from_a_cushion_to_a_bounce():
 
     def slope(k):
         grid = jnp.linspace(-0.5, 0.5, 2001)
-        return jnp.max(jnp.abs(jax.vmap(lambda x: jax.jacfwd(
-            lambda o: Hybrid(k).step(o, still)[0])(jnp.array([x, -2.0]))[1, 0])(grid)))
+        return jnp.max(
+            jnp.abs(
+                jax.vmap(
+                    lambda x: jax.jacfwd(lambda o: Hybrid(k).step(o, still)[0])(
+                        jnp.array([x, -2.0])
+                    )[1, 0]
+                )(grid)
+            )
+        )
 
     np.testing.assert_allclose(slope(200.0) / slope(50.0), 4, rtol=0.15)
 

@@ -45,13 +45,13 @@ def test_actions_are_scaled_to_the_environments_bounds():
 
 def test_the_learner_trains_on_the_host():
     env, learner = HostEnvironment("Pendulum-v1", reward_scale=0.1), make()
-    state, returns = hosted.train(
-        learner, env, SN, 0, steps=250, random_steps=220, update_every=10
-    )
-    assert len(returns) == 1 and -2000 < returns[0] < 0
+    state, returns = hosted.train(learner, env, SN, 0, steps=250, random_steps=220, update_every=10)
+    assert len(returns) == 1
+    assert -2000 < returns[0] < 0
     assert int(state.buffer.added) == 250
     stored = replay.take(state.buffer, jnp.arange(199, 201))
-    assert stored.age.tolist() == [199, 0] and stored.transition.terminated.tolist() == [0, 0]
+    assert stored.age.tolist() == [199, 0]
+    assert stored.transition.terminated.tolist() == [0, 0]
     before = learner.init(jax.random.PRNGKey(0), SN)
     moved = jax.tree.map(lambda a, b: jnp.any(a != b), state.agent.policy, before.agent.policy)
     assert any(jax.tree.leaves(moved))

@@ -39,8 +39,12 @@ def test_dtype_is_kept():
 
 
 @pytest.mark.parametrize(
-    "kwargs, word",
-    [({"sizes": [3]}, "sizes"), ({"activation": "swoosh"}, "swoosh"), ({"init": "xavier"}, "xavier")],
+    ("kwargs", "word"),
+    [
+        ({"sizes": [3]}, "sizes"),
+        ({"activation": "swoosh"}, "swoosh"),
+        ({"init": "xavier"}, "xavier"),
+    ],
 )
 def test_bad_arguments_are_named(kwargs, word):
     with pytest.raises(ValueError, match=word):

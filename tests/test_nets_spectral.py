@@ -23,6 +23,19 @@ def test_power_iteration_finds_the_largest_singular_value(net):
     np.testing.assert_allclose(spectral.exact(net), expected, rtol=1e-12)
 
 
+def test_tracking_follows_weights_that_change_at_once(net):
+    """A new direction, nearly orthogonal to the old leading one, is found in one call."""
+    vectors = spectral.start(net, jax.random.key(1), iterations=100)
+    left = jnp.linalg.svd(net.layers[1].weight)[0][:, -1]
+    right = jnp.linalg.svd(net.layers[1].weight)[2][-1]
+    bump = 3 * jnp.outer(left, right) + 1e-3 * jax.random.normal(jax.random.key(2), (20, 20))
+    changed = eqx.tree_at(lambda n: n.layers[1].weight, net, net.layers[1].weight + bump)
+    found = spectral.track(changed, vectors, 200)
+    np.testing.assert_allclose(
+        spectral.sigma(changed.layers[1], found[1]), spectral.exact(changed)[1], rtol=1e-3
+    )
+
+
 @pytest.mark.parametrize("target", [0.5, 1.0, 3.0])
 def test_normalised_layers_have_the_target_norm_and_others_are_untouched(net, target):
     vectors = spectral.start(net, jax.random.key(1), iterations=300)
@@ -38,9 +51,9 @@ def test_gradient_through_the_normalisation_agrees_with_svd(net):
     """d/dW f(target W / sigma(W)), sigma differentiated through, against the exact sigma's."""
     vectors = spectral.start(net, jax.random.key(1), iterations=2000)
     x, layers = jnp.arange(5.0), (True, True, True)
-    ours = eqx.filter_grad(
-        lambda n: jnp.sum(spectral.normalise(n, vectors, layers, 2.0)(x) ** 2)
-    )(net)
+    ours = eqx.filter_grad(lambda n: jnp.sum(spectral.normalise(n, vectors, layers, 2.0)(x) ** 2))(
+        net
+    )
     exact = eqx.filter_grad(lambda n: jnp.sum(spectral.rescale(n, layers, 2.0)(x) ** 2))(net)
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-8)

@@ -75,9 +75,9 @@ def test_mean_equals_the_closed_form_within_three_standard_errors(problem, kind,
         return ravel_pytree(grad)[0]
 
     samples = np.asarray(jax.jit(jax.vmap(one))(segments, sample_keys))
-    exact = ravel_pytree(
-        lq.gradient(system, policy, critic, start, h=h, gamma=GAMMA, alpha=ALPHA)
-    )[0]
+    exact = ravel_pytree(lq.gradient(system, policy, critic, start, h=h, gamma=GAMMA, alpha=ALPHA))[
+        0
+    ]
     errors = samples.std(axis=0, ddof=1) / np.sqrt(SAMPLES)
     assert np.all(np.abs(samples.mean(axis=0) - exact) < 3 * errors)
 
@@ -96,7 +96,7 @@ def test_without_noise_rp_dp_is_exact(problem, h):
 
 
 def test_inferred_noises_reproduce_the_segment(problem):
-    system, policy, critic, start = problem
+    system, policy, _critic, start = problem
     segment = jax.tree.map(
         lambda x: x[0], real_segments(system, policy, start, 4, jax.random.key(1))
     )
@@ -111,7 +111,7 @@ def test_inferred_noises_reproduce_the_segment(problem):
 
 
 def test_termination_discounts_each_later_step_once():
-    """Rewards 1, critic 1; steps end with probability 0.5, 0.2, 0.1: 1 + g 0.5 (1 + g 0.8 (...))."""
+    """Rewards 1, critic 1; ends with probability 0.5, 0.2, 0.1: 1 + g 0.5 (1 + g 0.8 (...))."""
 
     class World(eqx.Module):
         noise_scale: float = 0.0
@@ -138,6 +138,7 @@ def test_probe_returns_the_trace_of_a_known_gaussian():
     """The released probe would return about 35 |mean|^2 + 3.5 tr(Sigma) on the same samples."""
     mean, root = jnp.array([3.0, -4.0, 0.0]), jnp.array([[1, 0, 0], [0.5, 2, 0], [0, 1, 0.1]])
     trace = float(jnp.sum(root**2))  # tr(root root') = 6.26
+
     def draw(key):
         return {"w": mean + root @ jax.random.normal(key, (3,))}
 
@@ -165,20 +166,21 @@ def test_variance_falls_as_one_over_n(problem):
     estimator = estimators.Estimator("rp_dp", 3, GAMMA)
     segment = estimators.Segment(jnp.array([[1.0, -1.0]]), jnp.zeros((0, 1)))
 
+    def sample(key):
+        return ravel_pytree(estimator.gradient(policy, system, critic, segment, key))[0]
+
     def mean_of(n):
         def one(key):
             ks = jax.random.split(key, n)
-            draw = lambda k: ravel_pytree(  # noqa: E731
-                estimator.gradient(policy, system, critic, segment, k)
-            )[0]
-            return jax.vmap(draw)(ks).mean(0)
+            return jax.vmap(sample)(ks).mean(0)
 
         return one
 
-    traces = [
-        float(n * probe.pool(probe.measure(mean_of(n), jax.random.split(jax.random.key(n), (4, 1000)))).trace)
-        for n in (1, 4, 16)
-    ]
+    def trace(n):
+        each = jax.random.split(jax.random.key(n), (4, 1000))
+        return float(n * probe.pool(probe.measure(mean_of(n), each)).trace)
+
+    traces = [trace(n) for n in (1, 4, 16)]
     np.testing.assert_allclose(traces[1:], traces[0], rtol=0.15)
 
 

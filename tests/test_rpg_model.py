@@ -25,7 +25,7 @@ def _affine(weight, bias):
 
 
 def test_loss_by_hand_unrolls_its_own_predictions():
-    """f(s, a) = a + 1: from 0 with a = 1, 1: predicts 2, 4; real 1, 4; errors 1, 0; reward off 3."""
+    """f(s, a) = a + 1, from 0 with a = 1, 1: predicts 2, 4; real 1, 4; reward off by 3."""
     model = models.Model(_affine([[0.0, 1.0]], [1.0]), _affine([[0.0, 0.0]], [3.0]), None)
     segments = models.Segments(
         jnp.array([[[0.0], [1.0], [4.0]]] * 2), jnp.ones((2, 2, 1)), jnp.zeros((2, 2)),
@@ -65,12 +65,15 @@ def test_termination_head_learns_where_episodes_end():
     world = models.LearnedWorld(model, jnp.zeros(1))
     odds = [float(world.terminates(jnp.array([x], jnp.float32), jnp.zeros(1, jnp.float32), None))
             for x in (-0.5, 0.8)]  # fmt: skip
-    assert odds[0] < 0.05 and odds[1] > 0.95
+    assert odds[0] < 0.05
+    assert odds[1] > 0.95
 
 
 def test_true_world_is_the_environment_in_normalised_units():
     env = Pendulum()
-    norm = models.Normaliser(jnp.float32(4), jnp.array([0.1, 0.2, 1.0]), jnp.array([4.0, 1.0, 16.0]))
+    norm = models.Normaliser(
+        jnp.float32(4), jnp.array([0.1, 0.2, 1.0]), jnp.array([4.0, 1.0, 16.0])
+    )
     world = models.TrueWorld(env, norm, jnp.zeros(3))
     obs, a = jnp.array([jnp.cos(0.5), jnp.sin(0.5), 1.0]), jnp.array([0.3])
     following, reward, _ = env.step(obs, a)

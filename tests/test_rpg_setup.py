@@ -21,7 +21,7 @@ def test_the_config_makes_every_learner():
         assert learner(estimator, h).h == h
 
 
-@pytest.mark.parametrize("h, word", [(-1, "at least 0"), (201, "200 steps"), (2.5, "whole")])
+@pytest.mark.parametrize(("h", "word"), [(-1, "at least 0"), (201, "200 steps"), (2.5, "whole")])
 def test_horizons_that_cannot_be(h, word):
     with pytest.raises(ConfigError, match=word):
         learner(h=h)
@@ -33,28 +33,30 @@ def test_model_segments_longer_than_an_episode():
 
 
 def test_unknown_names():
-    with pytest.raises(ConfigError, match="task = 'cartpole': unknown; use one of pendulum, hybrid"):
+    with pytest.raises(
+        ConfigError, match="task = 'cartpole': unknown; use one of pendulum, hybrid"
+    ):
         setup.environment("cartpole")
     with pytest.raises(ConfigError, match="estimator = 'svg'"):
         learner("svg")
     with pytest.raises(ConfigError, match="sn_layers = 'first'"):
         learner(sn_layers="first")
     with pytest.raises(ConfigError, match="placement 'critic'"):
-        setup.runs([["critic", "orthogonal"]], 1, 1.0)
+        setup.runs([["critic", "orthogonal", 1]], 1.0)
     with pytest.raises(ConfigError, match="init 'zeros'"):
-        setup.runs([["none", "zeros"]], 1, 1.0)
+        setup.runs([["none", "zeros", 1]], 1.0)
 
 
 @pytest.mark.parametrize("target", [0, -1.0])
 def test_targets_must_be_positive(target):
     with pytest.raises(ConfigError, match="sn_target"):
-        setup.runs([["none", "orthogonal"]], 1, target)
+        setup.runs([["none", "orthogonal", 1]], target)
 
 
 def test_runs_and_their_arrays():
-    runs = setup.runs([["model", "uniform"], ["none", "orthogonal"]], 2, 1.5)
+    runs = setup.runs([["model", "uniform", 2], ["none", "orthogonal", 1]], 1.5)
     arrays = setup.configs(runs, 1.5)
-    assert arrays["seed"].tolist() == [0, 1, 0, 1]
-    assert arrays["sn_model"].tolist() == [True, True, False, False]
-    assert arrays["sn_policy"].tolist() == [False] * 4
-    assert arrays["uniform"].tolist() == [True, True, False, False]
+    assert arrays["seed"].tolist() == [0, 1, 0]
+    assert arrays["sn_model"].tolist() == [True, True, False]
+    assert arrays["sn_policy"].tolist() == [False] * 3
+    assert arrays["uniform"].tolist() == [True, True, False]

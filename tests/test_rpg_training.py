@@ -87,9 +87,7 @@ def test_snapshots_come_back_whole():
     assert found["returns"].shape == (1, 2, 2, 2)
     snapshot = training.unflatten(learner, SCHEDULE, found["snapshot"][0, 1, 1])
     assert snapshot.segments.states.shape == (8, 6, 3)
-    np.testing.assert_array_equal(
-        training.flatten(snapshot), found["snapshot"][0, 1, 1]
-    )
+    np.testing.assert_array_equal(training.flatten(snapshot), found["snapshot"][0, 1, 1])
     norms = spectral.exact(learner.policy(snapshot.learner).net)
     np.testing.assert_allclose(norms[1], 1, rtol=0.01)
     with pytest.raises(ValueError, match="numbers"):
@@ -112,7 +110,7 @@ def test_a_resumed_run_and_other_lanes_give_the_same_bytes(tmp_path):
         np.testing.assert_array_equal(whole[name], resumed[name])
 
 
-@pytest.mark.parametrize("estimator, h", [("sac", 0), ("rp_dr", 2), ("lr", 2)])
+@pytest.mark.parametrize(("estimator", "h"), [("sac", 0), ("rp_dr", 2), ("lr", 2)])
 def test_every_estimator_changes_the_actor_and_stays_finite(estimator, h):
     learner = make(estimator, h)
     state = filled(learner)
@@ -125,7 +123,7 @@ def test_every_estimator_changes_the_actor_and_stays_finite(estimator, h):
 
 
 @pytest.mark.parametrize(
-    "change, word",
+    ("change", "word"),
     [({"evaluate_every": 55}, "evaluate_every"), ({"steps": 350}, "steps"),
      ({"random_steps": 100}, "random_steps")],
 )  # fmt: skip

@@ -20,7 +20,6 @@ rule rpg_train:
             horizon="rpg.horizons.{estimator}",
             learner="rpg.learner",
             schedule="rpg.schedule",
-            seeds="rpg.seeds",
             runs="rpg.runs.{estimator}",
         ),
     shell:
@@ -52,7 +51,6 @@ rule rpg_gradients:
             horizon="rpg.horizons.rp_dp",
             learner="rpg.learner",
             schedule="rpg.schedule",
-            seeds="rpg.seeds",
             runs="rpg.runs.rp_dp",
             gradients="rpg.gradients",
         ),
@@ -74,7 +72,6 @@ rule rpg_landscape:
             horizon="rpg.horizons.rp_dp",
             learner="rpg.learner",
             schedule="rpg.schedule",
-            seeds="rpg.seeds",
             runs="rpg.runs.rp_dp",
             landscape="rpg.landscape",
         ),
@@ -155,7 +152,7 @@ rule fig_rpg_1:
     log:
         "logs/{scale}/rpg/fig_1.log",
     params:
-        *stage("scale", seeds="rpg.seeds", schedule="rpg.schedule"),
+        *stage("scale", schedule="rpg.schedule"),
     shell:
         "diffmbrl run plots.fig_rpg_1 --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -211,7 +208,7 @@ rule fig_rpg_5:
     log:
         "logs/{scale}/rpg/fig_5.log",
     params:
-        *stage("scale", seeds="rpg.seeds", schedule="rpg.schedule"),
+        *stage("scale", schedule="rpg.schedule"),
     shell:
         "diffmbrl run plots.fig_rpg_5 --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -240,7 +237,7 @@ rule fig_rpg_7:
     log:
         "logs/{scale}/rpg/fig_7.log",
     params:
-        *stage("scale", seeds="rpg.seeds", schedule="rpg.schedule", plan="rpg.gradients"),
+        *stage("scale", schedule="rpg.schedule", plan="rpg.gradients"),
     shell:
         "diffmbrl run plots.fig_rpg_7 --input gradients {input.gradients} --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB

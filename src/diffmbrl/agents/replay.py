@@ -57,9 +57,7 @@ def take(buffer: Buffer, ages: Int[Array, "*n"]) -> PyTree:
     return jax.tree.map(lambda store: store[(first + ages) % buffer.capacity], buffer.data)
 
 
-def draw(
-    buffer: Buffer, key: PRNGKeyArray, n: int, *, replace: bool = True
-) -> Int[Array, " n"]:
+def draw(buffer: Buffer, key: PRNGKeyArray, n: int, *, replace: bool = True) -> Int[Array, " n"]:
     """Ages of `n` items drawn uniformly from those held.
 
     Without replacement, repeats are redrawn until none is left: by symmetry over items, every

@@ -43,7 +43,7 @@ class TanhGaussian(eqx.Module):
         return self.net.layers[-1].bias.shape[0] // 2
 
     def moments(self, s: Float[Array, " s"]) -> tuple[Array, Array]:
-        """mu and log std before the tanh."""
+        """Mu and log std before the tanh."""
         mu, raw = jnp.split(self.net(s), 2)
         return mu, self.low + 0.5 * (self.high - self.low) * (jnp.tanh(raw) + 1)
 
@@ -221,6 +221,6 @@ def _arctanh(a: Array) -> Array:
 
 
 def _log_prob(noise: Array, log_std: Array, before: Array) -> Float[Array, ""]:
-    """log N(noise; 0, 1) - log std - log(1 - tanh^2), the last in a form that cannot overflow."""
+    """Log N(noise; 0, 1) - log std - log(1 - tanh^2), the last in a form that cannot overflow."""
     squash = 2 * (math.log(2) - before - jax.nn.softplus(-2 * before))
     return jnp.sum(-0.5 * noise**2 - 0.5 * math.log(2 * math.pi) - log_std - squash)

@@ -30,7 +30,7 @@ class Hybrid(eqx.Module):
     stiffness: Float[Array, ""] | float = 10.0
 
     def reset(self, key: PRNGKeyArray) -> Float[Array, "2"]:
-        """x in [0.2, 0.8] m, v in [-2, 0] m/s."""
+        """X in [0.2, 0.8] m, v in [-2, 0] m/s."""
         low, high = jnp.array([0.2, -2.0]), jnp.array([0.8, 0.0])
         return jax.random.uniform(key, (2,), jnp.float32, low, high)
 

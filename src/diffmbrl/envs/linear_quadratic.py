@@ -1,7 +1,7 @@
 """Linear-quadratic systems, on which returns and policy gradients have closed forms.
 
-    s' = A s + B a + noise,   r = -(s'Qs + a'Ra),   a = K s + exp(log_std) eps,
-    critic Q(s, a) = -[s a] H [s a]',   each step ends the episode with probability `ends`.
+s' = A s + B a + noise,   r = -(s'Qs + a'Ra),   a = K s + exp(log_std) eps,
+critic Q(s, a) = -[s a] H [s a]',   each step ends the episode with probability `ends`.
 """
 
 import equinox as eqx
@@ -23,7 +23,7 @@ class System(eqx.Module):
     ends: Float[Array, ""]
 
     def step(self, s, a, noise):
-        """s' = A s + B a + noise."""
+        """S' = A s + B a + noise."""
         return self.A @ s + self.B @ a + noise
 
     def infer(self, s, a, s_next):

@@ -70,6 +70,46 @@ def iterate(net: MLP, vectors: Sequence[Vectors], iterations: int = 1) -> tuple[
     return jax.lax.fori_loop(0, iterations, once, tuple(vectors))
 
 
+def track(
+    net: MLP,
+    vectors: Sequence[Vectors],
+    most: int,
+    on: Bool[Array, ""] | bool = True,
+    tolerance: float = 1e-5,
+) -> tuple[Vectors, ...]:
+    """Power iteration until no layer's estimate still grows by more than `tolerance` of itself.
+
+    A fixed number falls behind where an update raises a new direction above the old one, and
+    where many singular values lie close together. Each call starts a little off the old vectors,
+    since from exactly there a new direction orthogonal to them would never be seen.
+
+    Args:
+        net: raw weights, after an update.
+        vectors: state from before it.
+        most: iterations after which to stop in any case.
+        on: whether there is anything to track; if not, one iteration is made all the same.
+        tolerance: relative growth of sigma(W) an iteration.
+    """
+
+    def estimate(vectors):
+        return jnp.stack([sigma(*pair) for pair in zip(net.layers, vectors, strict=True)])
+
+    def unfinished(state):
+        _, before, now, count = state
+        return jnp.any(now > (1 + tolerance) * before) & (count < most) & on
+
+    def once(state):
+        vectors, _, now, count = state
+        vectors = tuple(_power(*pair) for pair in zip(net.layers, vectors, strict=True))
+        return vectors, now, estimate(vectors), count + 1
+
+    vectors = tuple(Vectors(_aside(v.left), v.right) for v in vectors)
+    vectors = tuple(_power(*pair) for pair in zip(net.layers, vectors, strict=True))
+    now = estimate(vectors)
+    start = (vectors, jnp.zeros_like(now), jnp.maximum(now, 1e-6), 1)
+    return jax.lax.while_loop(unfinished, once, start)[0]
+
+
 def sigma(layer: Linear, vectors: Vectors) -> Float[Array, ""]:
     """u'Wv, the estimate of the largest singular value; its gradient is u v'."""
     left, right = jax.lax.stop_gradient((vectors.left, vectors.right))
@@ -124,6 +164,12 @@ def rescale(net: MLP, layers: Sequence[bool], target: float = 1.0) -> MLP:
 def _power(layer: Linear, vectors: Vectors) -> Vectors:
     right = _unit(layer.weight.T @ vectors.left)
     return Vectors(_unit(layer.weight @ right), right)
+
+
+def _aside(left: Float[Array, " out"]) -> Float[Array, " out"]:
+    """A unit vector moved by 0.3 in a direction without structure, always the same one."""
+    other = jnp.cos(jnp.arange(1, left.shape[0] + 1, dtype=left.dtype) ** 2)
+    return _unit(left + 0.3 * _unit(other))
 
 
 def _unit(x: Float[Array, " n"]) -> Float[Array, " n"]:

@@ -1,5 +1,4 @@
-"""Variance and bias of the gradient against h, with and without spectral normalisation, and with
-initialisation matched."""
+"""Variance and bias of the gradient against h, with and without SN, initialisation matched."""
 
 import pandas as pd
 

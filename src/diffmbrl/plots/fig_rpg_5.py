@@ -6,17 +6,24 @@ from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import rpg, style
 
 METRICS = {
-    "bound_model": "model: 1 + product of layers' norms", "local_max_model": "model: largest local",
-    "bound_policy": "policy: product of layers' norms", "local_max_policy": "policy: largest local",
-}  # fmt: skip
+    "bound_model": "model: 1 + product of layers' norms",
+    "local_max_model": "model: largest local",
+    "bound_policy": "policy: product of layers' norms",
+    "local_max_policy": "policy: largest local",
+}
 
 
 def draw(rows: pd.DataFrame, axes, metric: str):
     """A constant against steps: colour by placement, dotted for uniform init."""
     for (sn, init), part in rows.groupby(["sn", "init"], sort=False):
         part = part.sort_values("step")
-        axes.plot(part["step"], part[metric], color=rpg.PLACEMENT_COLORS[sn],
-                  linestyle=rpg.INITS[init], label=f"{rpg.PLACEMENTS[sn]}, {init} init")  # fmt: skip
+        axes.plot(
+            part["step"],
+            part[metric],
+            color=rpg.PLACEMENT_COLORS[sn],
+            linestyle=rpg.INITS[init],
+            label=f"{rpg.PLACEMENTS[sn]}, {init} init",
+        )
     axes.set_yscale("log")
     axes.set_xlabel("environment steps")
     return axes
@@ -30,7 +37,11 @@ def run(job: Job) -> None:
     figure, axes = style.panels(1, len(METRICS), (2.6, 2.4))
     for ax, (metric, title) in zip(axes[0], METRICS.items(), strict=True):
         draw(frame, ax, metric).set_title(title, fontsize=8)
-    text = rpg.note(s, f"{s['seeds']} seeds", f"{s['schedule']['steps']} steps",
-                    "median over seeds", "local: spectral norm of the Jacobian by the normalised"
-                    " state at 64 stored states")  # fmt: skip
+    text = rpg.note(
+        s,
+        rpg.seeds(frame),
+        f"{s['schedule']['steps']} steps",
+        "median over seeds",
+        "local: spectral norm of the Jacobian by the normalised state at 64 stored states",
+    )
     style.finish(figure, text, job.outputs, legend_from=axes[0])

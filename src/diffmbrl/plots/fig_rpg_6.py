@@ -17,7 +17,10 @@ def draw(rows: pd.DataFrame, axes, metric: str):
     """A metric against stiffness, a line for each target of the model's layers."""
     targets = sorted(rows.loc[rows["sn"] == "model", "target"].unique())
     shades = style.sns.color_palette("flare", len(targets))
-    looks = {target: (shade, f"SN, target {target:g}") for target, shade in zip(targets, shades, strict=True)}
+    looks = {
+        target: (shade, f"SN, target {target:g}")
+        for target, shade in zip(targets, shades, strict=True)
+    }
     looks = {-1.0: ("0.3", "true dynamics"), 0.0: (rpg.PLACEMENT_COLORS["none"], "no SN"), **looks}
     for target, (color, label) in looks.items():
         part = rows[rows["target"] == target]

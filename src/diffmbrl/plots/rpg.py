@@ -9,7 +9,12 @@ import seaborn as sns
 _PALETTE = sns.color_palette("colorblind")
 ESTIMATORS = {"sac": "SAC (h = 0)", "rp_dp": "RP-DP", "rp_dr": "RP-DR", "lr": "likelihood ratio"}
 ESTIMATOR_COLORS = dict(zip(ESTIMATORS, [_PALETTE[i] for i in (7, 0, 2, 4)], strict=True))
-PLACEMENTS = {"none": "no SN", "model": "SN on model", "policy": "SN on policy", "both": "SN on both"}
+PLACEMENTS = {
+    "none": "no SN",
+    "model": "SN on model",
+    "policy": "SN on policy",
+    "both": "SN on both",
+}
 PLACEMENT_COLORS = dict(zip(PLACEMENTS, [_PALETTE[i] for i in (0, 2, 8, 1)], strict=True))
 INITS = {"orthogonal": "-", "uniform": ":"}
 
@@ -31,3 +36,9 @@ def range_band(axes, frame: pd.DataFrame, x: str, y: str, **style):
 def note(settings: Mapping[str, Any], *parts: str) -> str:
     """What a figure states of how it was made."""
     return " · ".join([f"scale {settings['scale']}", *parts])
+
+
+def seeds(frame: pd.DataFrame) -> str:
+    """How many runs the rows of a table stand for."""
+    counts = sorted(set(frame["n_runs"]))
+    return f"{' or '.join(map(str, counts))} seeds"

@@ -166,8 +166,7 @@ def _likelihood_ratio(policy, world, critic, s0, eps, xi, other, gamma, alpha) -
 
     _, returns = jax.lax.scan(back, last, rows[2:], reverse=True)
     states, weights, returns = (
-        jnp.concatenate([x, y[None]])
-        for x, y in ((rows[0], s), (rows[1], weight), (returns, last))
+        jnp.concatenate([x, y[None]]) for x, y in ((rows[0], s), (rows[1], weight), (returns, last))
     )
     if other is not None:
 

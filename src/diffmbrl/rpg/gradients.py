@@ -29,12 +29,12 @@ Rows = Iterator[dict[str, Any]]
 
 
 def run(job: Job) -> None:
-    """Settings: task, horizon, learner, schedule, seeds, runs, gradients."""
+    """Settings: task, horizon, learner, schedule, runs, gradients."""
     s = job.settings
     env, schedule = setup.environment(s["task"]), setup.schedule(s["schedule"])
     learner = setup.learner(s["learner"], "rp_dp", s["horizon"], env, schedule.steps)
-    runs = setup.runs(s["runs"], s["seeds"], s["learner"]["sn_target"])
-    for h in s["gradients"]["horizons"]:
+    runs = setup.runs(s["runs"], s["learner"]["sn_target"])
+    for h in (*s["gradients"]["horizons"], *s["gradients"]["other_horizons"]):
         estimators.check_horizon(h, schedule.stored_steps)
     with np.load(job.input("snapshots"), allow_pickle=False) as file:
         snapshots, steps = file["snapshots"], file["steps"]
@@ -54,7 +54,8 @@ def learned(
     far = {(i, j): reference(snapshots[i, j]) for i, _, j in tqdm(cases, desc="rpg reference")}
     for kind in estimators.KINDS:
         mine = [case for case in cases if kind == "rp_dp" or case[2] == len(steps) - 1]
-        for h in tqdm(plan["horizons"], desc=f"rpg gradients {kind}"):
+        horizons = plan["horizons"] if kind == "rp_dp" else plan["other_horizons"]
+        for h in tqdm(horizons, desc=f"rpg gradients {kind}"):
             estimator = estimators.Estimator(kind, h, learner.agent.gamma)
             measure = jax.jit(partial(_measure, learner, env, schedule, plan, estimator))
             for i, one, j in mine:
@@ -67,29 +68,27 @@ def learned(
 
 def linear_quadratic(plan: Mapping[str, Any], gamma: float) -> Rows:
     """Rows of the exact problem: distance from the closed-form gradient, in standard errors too."""
-    n = plan["exact_samples"]
-    for seed in range(plan["seeds"]):
-        key = jax.random.fold_in(keys.fold(jax.random.PRNGKey(0), "linear quadratic"), seed)
-        system, policy = lq.random_system(key, 3, 2, radius=0.95, noise=0.1)
-        critic = lq.true_critic(system, policy, gamma)
-        cover = jnp.eye(3)
-        for kind in estimators.KINDS:
-            for h in plan["horizons"]:
-                estimator = estimators.Estimator(kind, h, gamma)
-                exact = ravel_pytree(lq.gradient(system, policy, critic, cover, h=h, gamma=gamma))
-                draw = jax.jit(partial(_exact_moments, estimator, n))
-                total, squares, coordinates = draw(key, system, policy, critic)
-                found = Moments(jnp.asarray(float(n)), total, squares)
-                errors = np.sqrt((coordinates / n - found.mean**2) / (n - 1))
-                values = {
-                    "trace": found.trace, "mean_square": found.mean_square, "samples": found.n,
-                    "bias_reference": jnp.sum((found.mean - exact[0]) ** 2) - found.trace / n,
-                    "reference_square": jnp.sum(exact[0] ** 2),
-                    "worst_z": jnp.max(jnp.abs(found.mean - exact[0]) / errors),
-                }  # fmt: skip
-                yield {"task": "linear_quadratic", "estimator": kind, "horizon": h, "sn": "none",
-                       "init": "exact", "seed": seed, "snapshot": 0, "starts": "resampled",
-                       **_finish(jax.device_get(values))}  # fmt: skip
+    n, key = plan["exact_samples"], keys.fold(jax.random.PRNGKey(0), "linear quadratic")
+    system, policy = lq.random_system(key, 3, 2, radius=0.95, noise=0.1)
+    critic = lq.true_critic(system, policy, gamma)
+    for kind in estimators.KINDS:
+        for h in plan["horizons"]:
+            estimator = estimators.Estimator(kind, h, gamma)
+            exact = lq.gradient(system, policy, critic, jnp.eye(3), h=h, gamma=gamma)
+            target = ravel_pytree(exact)[0]
+            draw = jax.jit(partial(_exact_moments, estimator, n))
+            total, squares, coordinates = draw(key, system, policy, critic)
+            found = Moments(jnp.asarray(float(n)), total, squares)
+            errors = jnp.sqrt((coordinates / n - found.mean**2) / (n - 1))
+            values = {
+                "trace": found.trace, "mean_square": found.mean_square, "samples": found.n,
+                "bias_reference": jnp.sum((found.mean - target) ** 2) - found.trace / n,
+                "reference_square": jnp.sum(target**2),
+                "worst_z": jnp.max(jnp.abs(found.mean - target) / errors),
+            }  # fmt: skip
+            yield {"task": "linear_quadratic", "estimator": kind, "horizon": h, "sn": "none",
+                   "init": "exact", "seed": 0, "snapshot": 0, "starts": "resampled",
+                   **_finish(jax.device_get(values))}  # fmt: skip
 
 
 def _exact_moments(estimator, n, key, system, policy, critic):
@@ -98,7 +97,8 @@ def _exact_moments(estimator, n, key, system, policy, critic):
 
         def step(s, key):
             a, _ = policy.sample(s, jax.random.normal(keys.fold(key, "policy"), (2,)))
-            s_next = system.step(s, a, jax.random.normal(keys.fold(key, "noise"), (3,)))
+            noise = system.noise_scale * jax.random.normal(keys.fold(key, "noise"), (3,))
+            s_next = system.step(s, a, noise)
             return s_next, (s_next, a)
 
         steps = jax.random.split(keys.fold(key, "steps"), max(estimator.h, 1))
@@ -157,32 +157,37 @@ def _reference(learner, env, schedule, plan, vector):
 
 def _measure(learner, env, schedule, plan, estimator, vector, far):
     state, world, segments = _pieces(learner, schedule, vector)
-    true = TrueWorld(env, state.normaliser, learner.world(state).noise_scale)
-    repeated, sample_keys = _fixed(plan, segments)
+    true = TrueWorld(env, state.normaliser, world.noise_scale)
     ours, real = (_gradient(learner, state, w, estimator) for w in (world, true))
-    each = probe.measure(ours, repeated, sample_keys)
-    pairs = probe.measure(
-        lambda segment, key: jax.tree.map(jnp.subtract, ours(segment, key), real(segment, key)),
-        repeated, sample_keys,
-    )  # fmt: skip
-    there = probe.measure(real, repeated, sample_keys)
-    fixed = {
-        "trace": jnp.mean(each.trace), "mean_square": jnp.mean(each.mean_square),
-        "samples": jnp.sum(each.n),
-        "bias_model": _stratified_square(pairs),
-        "true_trace": jnp.mean(there.trace),
-        "bias_reference": _stratified_distance(each, far),
-        "reference_square": _stratified_square(far),
-    }  # fmt: skip
-    m, n = plan["states"], plan["samples"]
-    index = jax.random.randint(keys.fold(jax.random.PRNGKey(2), "index"), (m, n), 0,
-                               segments.states.shape[0])  # fmt: skip
-    drawn = jax.tree.map(lambda x: x[index], segments)
-    other = jax.vmap(jax.vmap(lambda key: keys.fold(key, "resampled")))(sample_keys)
-    together = probe.pool(probe.measure(ours, drawn, other))
-    resampled = {"trace": together.trace, "mean_square": together.mean_square,
-                 "samples": together.n}  # fmt: skip
-    return {"fixed": fixed, "resampled": resampled}
+    fixed, fixed_keys = _fixed(plan, segments)
+    other = jax.vmap(jax.vmap(lambda key: keys.fold(key, "resampled")))(fixed_keys)
+    n = segments.states.shape[0]
+    index = jax.random.randint(keys.fold(jax.random.PRNGKey(2), "index"), other.shape[:2], 0, n)
+    groups = jax.tree.map(
+        lambda a, b: jnp.concatenate([a, b]),
+        (fixed, fixed_keys),
+        (jax.tree.map(lambda x: x[index], segments), other),
+    )
+    both = probe.measure_pairs(ours, real, *groups)
+    each, there, pairs = jax.tree.map(lambda x: x[: plan["states"]], both)
+    together = probe.pool(jax.tree.map(lambda x: x[plan["states"] :], both[0]))
+    return {
+        "fixed": {
+            "trace": jnp.mean(each.trace),
+            "mean_square": jnp.mean(each.mean_square),
+            "samples": jnp.sum(each.n),
+            "bias_model": _stratified_square(pairs),
+            "true_trace": jnp.mean(there.trace),
+            "true_square": _stratified_square(there),
+            "bias_reference": _stratified_distance(each, far),
+            "reference_square": _stratified_square(far),
+        },
+        "resampled": {
+            "trace": together.trace,
+            "mean_square": together.mean_square,
+            "samples": together.n,
+        },
+    }
 
 
 def _stratified_square(each: Moments):

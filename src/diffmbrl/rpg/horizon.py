@@ -1,6 +1,6 @@
-"""Stage: the best horizon against the paper's formula, with errors of known size injected into
-model and critic of a contractive linear system, where means are exact.
+"""Stage: the best horizon against the paper's formula, on contractive linear systems.
 
+Errors of known size are injected into model and critic; means are exact.
 Proposition 5.7 (as the digest gives it): with all Lipschitz constants at most 1 and gamma near
 1, the best h is proportional to e_v / ((1 - gamma) (e_f + e_v)), e_f and e_v the errors of
 model and critic (their derivatives').

@@ -19,12 +19,12 @@ PyTree = Any
 
 
 def run(job: Job) -> None:
-    """Settings: task, horizon, learner, schedule, seeds, runs, landscape."""
+    """Settings: task, horizon, learner, schedule, runs, landscape."""
     s, plan = job.settings, job.settings["landscape"]
     env, schedule = setup.environment(s["task"]), setup.schedule(s["schedule"])
     estimators.check_horizon(plan["horizon"], schedule.stored_steps)
     learner = setup.learner(s["learner"], "rp_dp", s["horizon"], env, schedule.steps)
-    runs = setup.runs(s["runs"], s["seeds"], s["learner"]["sn_target"])
+    runs = setup.runs(s["runs"], s["learner"]["sn_target"])
     with np.load(job.input("snapshots"), allow_pickle=False) as file:
         snapshots, steps = file["snapshots"], file["steps"]
     grid = np.linspace(-plan["radius"], plan["radius"], plan["points"])
@@ -58,7 +58,9 @@ def surface(
     world, alpha = learner.world(state), jnp.exp(state.agent.log_alpha)
     n, key = plan["states"], jax.random.PRNGKey(3)
     starts = snapshot.segments.states[:n, 0]
-    eps = jax.random.normal(keys.fold(key, "eps"), (n, h + 1, learner.agent.action_dim), jnp.float32)
+    eps = jax.random.normal(
+        keys.fold(key, "eps"), (n, h + 1, learner.agent.action_dim), jnp.float32
+    )
     xi = jnp.zeros((n, h, learner.agent.obs_dim), jnp.float32)
     one, two = (direction(state.agent.policy, keys.fold(key, name)) for name in ("d1", "d2"))
 
@@ -66,8 +68,11 @@ def surface(
         raw = jax.tree.map(lambda w, a, b: w + point[0] * a + point[1] * b,
                            state.agent.policy, one, two)  # fmt: skip
         policy = learner.policy(renew(learner, state, raw), raw)
-        each = jax.vmap(lambda s, e, m: estimators.unroll(
-            policy, world, state.agent.critics, s, e, m, learner.agent.gamma, alpha))
+        each = jax.vmap(
+            lambda s, e, m: estimators.unroll(
+                policy, world, state.agent.critics, s, e, m, learner.agent.gamma, alpha
+            )
+        )
         return jnp.mean(each(starts, eps, xi))
 
     return jax.lax.map(at, jnp.stack([x, y], axis=1).astype(jnp.float32), batch_size=16)

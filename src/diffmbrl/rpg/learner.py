@@ -1,6 +1,7 @@
-"""The model-based learner: SAC's critics and temperature, a model, and an actor that follows
-one of the estimators. It sees transitions only, so that what produces them, a functional
-environment or one stepped on the host, is the caller's matter.
+"""The model-based learner: SAC's critics and temperature, a model, an actor of any estimator.
+
+It sees transitions only; what produces them, a functional environment or one stepped on the
+host, is the caller's matter.
 """
 
 from collections.abc import Mapping
@@ -68,7 +69,7 @@ class Learner(eqx.Module):
         model_depth: number of the model's hidden layers.
         model_learning_rate: Adam's, of the model.
         sn_layers: `hidden` or `all`, see `nets.spectral.chosen`.
-        sn_iterations: power iterations after each update.
+        sn_iterations: power iterations after each update, at most.
         recent: how many of the newest steps `rp_dr` takes its segments from. Its noises tell
             nothing of the present policy on actions that an older one took.
         model_noise: standard deviation of the noise that unrolls add to each normalised state.
@@ -85,7 +86,7 @@ class Learner(eqx.Module):
     model_depth: int = eqx.field(static=True, default=3)
     model_learning_rate: float = eqx.field(static=True, default=1e-3)
     sn_layers: str = eqx.field(static=True, default="hidden")
-    sn_iterations: int = eqx.field(static=True, default=10)
+    sn_iterations: int = eqx.field(static=True, default=200)
     recent: int = eqx.field(static=True, default=200)
     model_noise: float = eqx.field(static=True, default=0.0)
 
@@ -205,12 +206,17 @@ class Learner(eqx.Module):
             surrogate=None if self.estimator == "sac" else surrogate,
             used=lambda raw: self.policy(state, raw),
         )  # fmt: skip
-        vectors = spectral.iterate(agent.policy.net, state.policy_vectors, self.sn_iterations)
+        vectors = spectral.track(
+            agent.policy.net, state.policy_vectors, self.sn_iterations, state.normalisation.policy
+        )
         return state._replace(agent=agent, policy_vectors=vectors), logs
 
     def no_logs(self) -> dict[str, Array]:
         """What `update` logs, before the first update."""
-        return {"valid": jnp.ones((), jnp.float32), "model_loss": jnp.full((), jnp.nan, jnp.float32)}
+        return {
+            "valid": jnp.ones((), jnp.float32),
+            "model_loss": jnp.full((), jnp.nan, jnp.float32),
+        }
 
     def _surrogate(self, state, policy, agent, batch, key):
         estimator = estimators.Estimator(self.estimator, self.h, self.agent.gamma)
@@ -233,7 +239,9 @@ class Learner(eqx.Module):
         )(state.model)
         updates, optimiser = self._optimiser.update(grads, state.model_optimiser)
         model = optax.apply_updates(state.model, updates)
-        vectors = spectral.iterate(model.dynamics, state.model_vectors, self.sn_iterations)
+        vectors = spectral.track(
+            model.dynamics, state.model_vectors, self.sn_iterations, state.normalisation.model
+        )
         return state._replace(
             model=model, model_optimiser=optimiser, model_vectors=vectors
         ), value  # fmt: skip
@@ -254,9 +262,7 @@ class Learner(eqx.Module):
                 jax.random.fold_in(keys.fold(key, part, "uniform"), i), layer.weight.shape,
                 layer.weight.dtype, -1, 1,
             )  # fmt: skip
-            weight = jnp.where(
-                normalisation.uniform, draw / jnp.linalg.norm(draw, 2), layer.weight
-            )
+            weight = jnp.where(normalisation.uniform, draw / jnp.linalg.norm(draw, 2), layer.weight)
             return eqx.tree_at(lambda x: x.weight, layer, (target * weight).astype(weight.dtype))
 
         new = tuple(start(i, *pair) for i, pair in enumerate(zip(net.layers, layers, strict=True)))

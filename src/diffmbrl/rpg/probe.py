@@ -72,7 +72,16 @@ def measure(gradient: Callable[..., PyTree], *groups: PyTree) -> Moments:
     return jax.lax.map(one, groups)
 
 
-def squared_distance(one: Moments, other: Moments) -> Float[Array, ""]:
-    """|E g_1 - E g_2|^2 of independent samples, unbiased."""
-    noise = one.trace / one.n + other.trace / other.n
-    return jnp.sum((one.mean - other.mean) ** 2, -1) - noise
+def measure_pairs(
+    one: Callable[..., PyTree], other: Callable[..., PyTree], *groups: PyTree
+) -> tuple[Moments, Moments, Moments]:
+    """Moments of two estimators on the same entries of `groups`, and of their difference."""
+
+    def flat(gradient, group):
+        return jax.vmap(lambda *entry: ravel_pytree(gradient(*entry))[0])(*group)
+
+    def both(group):
+        a, b = flat(one, group), flat(other, group)
+        return moments(a), moments(b), moments(a - b)
+
+    return jax.lax.map(both, groups)

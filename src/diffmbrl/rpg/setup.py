@@ -72,15 +72,15 @@ def schedule(settings: Mapping[str, Any]) -> Schedule:
     return Schedule(**settings)
 
 
-def runs(pairs: list[list[str]], seeds: int, target: float) -> list[dict[str, Any]]:
-    """Every run: a seed of each pair (placement of normalisation, initialisation).
+def runs(settings: list[tuple[str, str, int]], target: float) -> list[dict[str, Any]]:
+    """Every run: seeds 0, 1, ... of each setting (placement, initialisation, number of seeds).
 
     Raises:
         ConfigError: unknown placement or initialisation, or a target that is not above 0.
     """
     if target <= 0:
         raise ConfigError(f"learner.sn_target = {target}: must be above 0")
-    for placement, init in pairs:
+    for placement, init, _ in settings:
         if placement not in spectral.PLACEMENTS:
             known = ", ".join(spectral.PLACEMENTS)
             raise ConfigError(f"runs: placement {placement!r} is unknown; use one of {known}")
@@ -88,7 +88,7 @@ def runs(pairs: list[list[str]], seeds: int, target: float) -> list[dict[str, An
             raise ConfigError(f"runs: init {init!r} is unknown; use one of {', '.join(nets.INITS)}")
     return [
         {"sn": placement, "init": init, "seed": seed}
-        for placement, init in pairs
+        for placement, init, seeds in settings
         for seed in range(seeds)
     ]
 

@@ -51,25 +51,36 @@ class TrueRewards(models.LearnedWorld):
 
 
 def run(job: Job) -> None:
-    """Settings: smoothness. A target of 0 stands for the plain model, and for the true system -1."""
+    """Settings: smoothness. Target 0 stands for the plain model, -1 for the true system."""
     plan = job.settings["smoothness"]
     estimators.check_horizon(plan["horizon"])
-    axes = grid({"stiffness": plan["stiffness"], "target": [-1.0, 0.0, *plan["targets"]],
-                 "seed": range(plan["seeds"])})  # fmt: skip
-    configs = {
-        "stiffness": axes["stiffness"].astype(np.float32), "target": axes["target"].astype(np.float32),
-        "seed": axes["seed"].astype(np.uint32),
-    }  # fmt: skip
-    program = engine.Program(
-        lambda config, _: config, partial(_advance, plan), segments=1, lanes=1
+    axes = grid(
+        {
+            "stiffness": plan["stiffness"],
+            "target": [-1.0, 0.0, *plan["targets"]],
+            "seed": range(plan["seeds"]),
+        }
     )
+    configs = {
+        "stiffness": axes["stiffness"].astype(np.float32),
+        "target": axes["target"].astype(np.float32),
+        "seed": axes["seed"].astype(np.uint32),
+    }
+    program = engine.Program(lambda config, _: config, partial(_advance, plan), segments=1, lanes=1)
     metrics = engine.run(program, configs, {}, threads=job.threads, label="rpg smoothness")
     names = {-1.0: "true system", 0.0: "none"}
-    table = pd.DataFrame({
-        "task": "hybrid", "estimator": "rp_dp", "horizon": plan["horizon"],
-        "sn": [names.get(float(t), "model") for t in axes["target"]], "init": "orthogonal",
-        **axes, "step": plan["model_updates"], **{name: value[:, 0] for name, value in metrics.items()},
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "task": "hybrid",
+            "estimator": "rp_dp",
+            "horizon": plan["horizon"],
+            "sn": [names.get(float(t), "model") for t in axes["target"]],
+            "init": "orthogonal",
+            **axes,
+            "step": plan["model_updates"],
+            **{name: value[:, 0] for name, value in metrics.items()},
+        }
+    )
     table["diverged"] = ~np.isfinite(table[["trace", "return_trained"]]).all(axis=1)
     table.to_parquet(job.outputs["smoothness"], index=False)
 
@@ -87,9 +98,21 @@ def study(plan: Mapping[str, Any], stiffness, target, seed) -> dict[str, Array]:
     quiet = jnp.zeros(2, jnp.float32)
     learned = TrueRewards(used(fitted, target), quiet, env, fitted.normaliser)
     true = models.TrueWorld(env, fitted.normaliser, quiet)
-    errors = model_errors(learned, true, collect(env, keys.fold(key, "test"), 500), fitted.normaliser)
-    policy = TanhGaussian(nets.mlp(keys.fold(key, "policy"), [2, 32, 2], activation="tanh",
-                                   gain=1.0, last_gain=0.5, dtype=jnp.float32), low=-3.0, high=0.0)  # fmt: skip
+    errors = model_errors(
+        learned, true, collect(env, keys.fold(key, "test"), 500), fitted.normaliser
+    )
+    policy = TanhGaussian(
+        nets.mlp(
+            keys.fold(key, "policy"),
+            [2, 32, 2],
+            activation="tanh",
+            gain=1.0,
+            last_gain=0.5,
+            dtype=jnp.float32,
+        ),
+        low=-3.0,
+        high=0.0,
+    )
 
     def world_of(which):
         return lambda policy, s, eps: estimators.unroll(
@@ -108,12 +131,15 @@ def study(plan: Mapping[str, Any], stiffness, target, seed) -> dict[str, Array]:
     shape = (n // 64, 64)
     groups = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (starts, eps))
     ours = probe.pool(probe.measure(lambda s, e: jax.grad(value)(policy, s, e), *groups))
-    there = probe.pool(
-        probe.measure(lambda s, e: jax.grad(world_of(true))(policy, s, e), *groups)
+    there = probe.pool(probe.measure(lambda s, e: jax.grad(world_of(true))(policy, s, e), *groups))
+    pairs = probe.pool(
+        probe.measure(
+            lambda s, e: jax.tree.map(
+                jnp.subtract, jax.grad(value)(policy, s, e), jax.grad(world_of(true))(policy, s, e)
+            ),
+            *groups,
+        )
     )
-    pairs = probe.pool(probe.measure(
-        lambda s, e: jax.tree.map(jnp.subtract, jax.grad(value)(policy, s, e),
-                                  jax.grad(world_of(true))(policy, s, e)), *groups))  # fmt: skip
     trained = train_policy(plan, env, value, policy, fitted.normaliser, keys.fold(key, "train"))
     test = _starts(env, fitted.normaliser, keys.fold(key, "test starts"), 256)
     still = jnp.zeros((256, h + 1, 1), jnp.float32)
@@ -122,10 +148,15 @@ def study(plan: Mapping[str, Any], stiffness, target, seed) -> dict[str, Array]:
         for name, p in (("untrained", policy), ("trained", trained))
     }
     return {
-        **errors, "trace": ours.trace, "mean_square": ours.mean_square, "samples": ours.n,
-        "true_trace": there.trace, "true_square": there.mean_square,
-        "bias_model": pairs.mean_square, **score,
-    }  # fmt: skip
+        **errors,
+        "trace": ours.trace,
+        "mean_square": ours.mean_square,
+        "samples": ours.n,
+        "true_trace": there.trace,
+        "true_square": there.mean_square,
+        "bias_model": pairs.mean_square,
+        **score,
+    }
 
 
 def collect(env: Hybrid, key: Array, n: int) -> models.Segments:
@@ -141,19 +172,20 @@ def collect(env: Hybrid, key: Array, n: int) -> models.Segments:
         last, (states, rewards) = jax.lax.scan(step, env.reset(keys.fold(key, "reset")), actions)
         states = jnp.concatenate([states, last[None]])
         first = jax.random.randint(keys.fold(key, "first"), (), 0, 21)
-        cut = jax.tree.map(lambda x, k: jax.lax.dynamic_slice_in_dim(x, first, k),
-                           (states, actions, rewards), (5, 4, 4))  # fmt: skip
+        cut = jax.tree.map(
+            lambda x, k: jax.lax.dynamic_slice_in_dim(x, first, k),
+            (states, actions, rewards),
+            (5, 4, 4),
+        )
         return models.Segments(*cut, jnp.zeros(4, jnp.float32), jnp.ones((), jnp.float32))
 
     return jax.vmap(one)(jax.random.split(key, n))
 
 
 def fit(plan: Mapping[str, Any], data: models.Segments, target, key: Array) -> Fit:
-    """A model of the data, its dynamics' layers all normalised to `target` where that is above 0."""
+    """A model of the data; its dynamics' layers are normalised to `target` where above 0."""
     flat = data.states.reshape(-1, 2)
-    normaliser = models.Normaliser(
-        jnp.float32(len(flat)), flat.mean(0), flat.var(0) * len(flat)
-    )
+    normaliser = models.Normaliser(jnp.float32(len(flat)), flat.mean(0), flat.var(0) * len(flat))
     data = data._replace(states=normaliser.apply(data.states))
     raw = models.init(keys.fold(key, "init"), 2, 1, False, plan["width"], plan["depth"])
     vectors = spectral.start(raw.dynamics, keys.fold(key, "vectors"))
@@ -164,9 +196,9 @@ def fit(plan: Mapping[str, Any], data: models.Segments, target, key: Array) -> F
         fitted, state = carry
         rows = jax.random.randint(key, (plan["batch"],), 0, data.states.shape[0])
         batch = jax.tree.map(lambda x: x[rows], data)
-        grads = jax.grad(
-            lambda raw: models.loss(used(fitted._replace(model=raw), target), batch)
-        )(fitted.model)
+        grads = jax.grad(lambda raw: models.loss(used(fitted._replace(model=raw), target), batch))(
+            fitted.model
+        )
         updates, state = optimiser.update(grads, state)
         model = optax.apply_updates(fitted.model, updates)
         vectors = spectral.iterate(model.dynamics, fitted.vectors, 5)
@@ -180,9 +212,12 @@ def fit(plan: Mapping[str, Any], data: models.Segments, target, key: Array) -> F
 def used(fitted: Fit, target) -> models.Model:
     """The model in use."""
     net = spectral.normalise(
-        fitted.model.dynamics, fitted.vectors, (True,) * len(fitted.model.dynamics.layers),
-        jnp.where(target > 0, target, 1.0), on=target > 0,
-    )  # fmt: skip
+        fitted.model.dynamics,
+        fitted.vectors,
+        (True,) * len(fitted.model.dynamics.layers),
+        jnp.where(target > 0, target, 1.0),
+        on=target > 0,
+    )
     return models.Model(net, fitted.model.reward, fitted.model.ends)
 
 
@@ -206,7 +241,9 @@ def model_errors(learned, true, data: models.Segments, normaliser) -> dict[str, 
 
 def train_policy(plan, env, value, policy, normaliser, key):
     """The policy after Adam on the unrolls' mean value alone; gradients clipped to norm 1."""
-    optimiser = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(plan["policy_learning_rate"]))
+    optimiser = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adam(plan["policy_learning_rate"])
+    )
 
     def update(carry, key):
         policy, state = carry

@@ -1,7 +1,8 @@
 """Stage: the theory's statements checked on linear-Gaussian systems with exact gradients.
 
-`study` names them: `growth` (tr(Sigma) in h, by Lipschitz constant), `batch` (tr Cov of a mean of
-n samples; n stands in `horizon` too), `model` (bias in h, by Jacobian error), `critic` (in h, by gamma).
+`study` names them: `growth` (tr(Sigma) in h, by Lipschitz constant), `batch` (tr Cov of a
+mean of n samples; n stands in `horizon` too), `model` (bias in h, by Jacobian error), `critic`
+(bias in h, by gamma).
 """
 
 from functools import partial
@@ -81,7 +82,7 @@ def wrong_critic(seed, gamma) -> Problem:
 
 
 def trace(given: Problem, *, h: int, samples: int, batch: int = 1) -> Float[Array, ""]:
-    """tr Cov of the mean of `batch` samples of rp_dp.
+    """Tr Cov of the mean of `batch` samples of rp_dp.
 
     A state s_i and its derivative by K both scale as L^i, so that at gamma 1 and L > 1 the trace of
     a sample grows as L^(4 h), up to powers of h; at L <= 1 as a power of h at most.

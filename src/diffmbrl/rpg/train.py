@@ -11,13 +11,13 @@ from diffmbrl.sweep import engine
 
 
 def run(job: Job) -> None:
-    """Settings: estimator, task, horizon, learner, schedule, seeds, runs."""
+    """Settings: estimator, task, horizon, learner, schedule, runs."""
     s = job.settings
     env = setup.environment(s["task"])
     schedule = setup.schedule(s["schedule"])
     learner = setup.learner(s["learner"], s["estimator"], s["horizon"], env, schedule.steps)
     target = s["learner"]["sn_target"]
-    runs = setup.runs(s["runs"], s["seeds"], target)
+    runs = setup.runs(s["runs"], target)
     metrics = engine.run(
         training.program(learner, env, schedule, lanes=1), setup.configs(runs, target), {},
         threads=job.threads, checkpoint=job.scratch, label=f"rpg {s['estimator']}",

@@ -58,11 +58,14 @@ class Schedule(NamedTuple):
         ]  # fmt: skip
         for name, value, unit, what in whole:
             if value <= 0 or value % unit:
-                raise ConfigError(f"{name} = {value}: must be a positive multiple of {what} = {unit}")
-        if self.random_steps < time_limit + self.stored_steps:
+                raise ConfigError(
+                    f"{name} = {value}: must be a positive multiple of {what} = {unit}"
+                )
+        least = time_limit + self.stored_steps
+        if self.random_steps < least:
             raise ConfigError(
-                f"random_steps = {self.random_steps}: must be at least {time_limit + self.stored_steps}"
-                ", an episode and a stored segment"
+                f"random_steps = {self.random_steps}: must be at least {least}, an episode and a "
+                "stored segment"
             )
 
 
@@ -256,5 +259,8 @@ def unflatten(learner: Learner, schedule: Schedule, vector: Float[Array, " p"]) 
     parts = jnp.split(jnp.asarray(vector), [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)])
     return jax.tree.unflatten(
         structure,
-        [part.reshape(leaf.shape).astype(leaf.dtype) for part, leaf in zip(parts, leaves, strict=True)],
+        [
+            part.reshape(leaf.shape).astype(leaf.dtype)
+            for part, leaf in zip(parts, leaves, strict=True)
+        ],
     )
