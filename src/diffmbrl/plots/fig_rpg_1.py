@@ -47,4 +47,4 @@ def run(job: Job) -> None:
         "shaded: 95% bootstrap over seeds",
         "line at -200",
     )
-    style.finish(figure, text, job.outputs, legend_from=axes[0])
+    rpg.finish(figure, text, job.outputs, axes[0])

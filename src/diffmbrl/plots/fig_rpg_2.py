@@ -42,4 +42,4 @@ def run(job: Job) -> None:
                     f"{plan['states']} fixed states x {plan['samples']} gradients",
                     f"whole: true dynamics for {plan['reference_horizon']} steps",
                     "median, smallest to largest seed; values at or below 0 left out")  # fmt: skip
-    style.finish(figure, text, job.outputs, legend_from=axes[0])
+    rpg.finish(figure, text, job.outputs, axes[0])

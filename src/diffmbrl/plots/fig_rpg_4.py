@@ -14,13 +14,21 @@ PANELS = {
 
 
 def draw(best: pd.DataFrame, axes, column: str):
-    """Best h of every problem against e_v / ((1 - gamma)(e_f + e_v)), coloured by gamma."""
-    cmap = style.sns.color_palette("colorblind")
+    """Best h of every problem against e_v / ((1 - gamma)(e_f + e_v)), coloured by gamma.
+
+    Larger marks: medians over random systems of the same errors.
+    """
+    colors = style.sns.color_palette("colorblind")
+    errors = ["formula", "model_error", "critic_error"]
     for i, (gamma, part) in enumerate(best.groupby("gamma")):
-        axes.scatter(part["formula"], part[column] + 0.5, s=10, alpha=0.5, color=cmap[i],
-                     label=rf"$\gamma$ = {gamma:g}", linewidths=0)  # fmt: skip
-        middle = part.groupby("formula")[column].median()
-        axes.plot(middle.index, middle + 0.5, color=cmap[i], linewidth=1)
+        axes.scatter(
+            part["formula"], part[column] + 0.5, s=6, alpha=0.3, color=colors[i], linewidths=0
+        )
+        middle = part.groupby(errors)[column].median().reset_index()
+        axes.scatter(
+            middle["formula"], middle[column] + 0.5, s=22, facecolors="none",
+            edgecolors=[colors[i]], label=rf"$\gamma$ = {gamma:g}",
+        )  # fmt: skip
     axes.axhline(best["largest"].max() + 0.5, color="0.6", linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_yscale("log")
@@ -38,5 +46,5 @@ def run(job: Job) -> None:
     axes[0, 0].set_ylabel("best h + 1/2")
     text = rpg.note(s, f"{s['plan']['seeds']} random linear systems",
                     f"closed-loop Lipschitz constant {s['plan']['radius']}",
-                    "exact means; lines: medians", "dashed: largest h tried")  # fmt: skip
-    style.finish(figure, text, job.outputs, legend_from=axes[0])
+                    "exact means; rings: medians", "dashed: largest h tried")  # fmt: skip
+    rpg.finish(figure, text, job.outputs, axes[0])

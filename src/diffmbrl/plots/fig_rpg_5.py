@@ -44,4 +44,4 @@ def run(job: Job) -> None:
         "median over seeds",
         "local: spectral norm of the Jacobian by the normalised state at 64 stored states",
     )
-    style.finish(figure, text, job.outputs, legend_from=axes[0])
+    rpg.finish(figure, text, job.outputs, axes[0])

@@ -7,8 +7,8 @@ from diffmbrl.plots import rpg, style
 
 METRICS = {
     "jacobian_error": "error of the model's Jacobian", "trace": r"tr $\Sigma$",
-    "relative_bias": "|bias|$^2$ / |gradient|$^2$",
-    "gradient_error": "(|bias|$^2$ + tr $\\Sigma$/64) / |gradient|$^2$",
+    "bias_model": "|bias|$^2$",
+    "gradient_error": "|bias|$^2$ + tr $\\Sigma$/64",
     "return_trained": "true return of the policy\ntrained in the model",
 }  # fmt: skip
 
@@ -46,4 +46,4 @@ def run(job: Job) -> None:
                     f"{s['plan']['model_updates']} model updates",
                     f"{s['plan']['policy_updates']} policy updates",
                     "median, smallest to largest seed; values at or below 0 left out")  # fmt: skip
-    style.finish(figure, text, job.outputs, legend_from=axes[0])
+    rpg.finish(figure, text, job.outputs, axes[0])

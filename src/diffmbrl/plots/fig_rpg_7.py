@@ -51,4 +51,4 @@ def run(job: Job) -> None:
         " smallest to largest seed",
         f"returns: {rpg.seeds(returns)}, 95% bootstrap",
     )
-    style.finish(figure, text, job.outputs, legend_from=axes[0])
+    rpg.finish(figure, text, job.outputs, axes[0])
