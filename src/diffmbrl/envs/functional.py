@@ -4,7 +4,7 @@ Actions lie in [-1, 1]; the environment scales them. Rewards and transitions are
 observation alone, so that any stored observation can be stepped from and differentiated through.
 """
 
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
@@ -20,11 +20,11 @@ class Environment(Protocol):
         reward_scale: factor that brings rewards to order 1 for learning.
     """
 
-    observation_dim: int
-    action_dim: int
-    time_limit: int
-    terminates: bool
-    reward_scale: float
+    observation_dim: ClassVar[int]
+    action_dim: ClassVar[int]
+    time_limit: ClassVar[int]
+    terminates: ClassVar[bool]
+    reward_scale: ClassVar[float]
 
     def reset(self, key: PRNGKeyArray) -> Float[Array, " obs"]:
         """A first observation."""

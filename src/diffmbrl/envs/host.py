@@ -41,7 +41,7 @@ class HostEnvironment:
             raise ConfigError(f"task = {name!r}: its actions have no bounds")
         self._low, self._high = actions.low, actions.high
         self.observation_dim, self.action_dim = observations.shape[0], actions.shape[0]
-        self.time_limit = int(self._env.spec.max_episode_steps or 0)
+        self.time_limit = int((self._env.spec and self._env.spec.max_episode_steps) or 0)
         self.reward_scale = reward_scale
         if self.time_limit < 1:
             raise ConfigError(f"task = {name!r}: has no time limit")

@@ -91,7 +91,7 @@ def random_system(
     return system, LinearPolicy(K, jnp.full(m, jnp.log(0.3)))
 
 
-def true_critic(system: System, policy: LinearPolicy, gamma: float) -> QuadraticCritic:
+def true_critic(system: System, policy: LinearPolicy, gamma) -> QuadraticCritic:
     """The policy's own Q up to a constant: H from P = Q + K'RK + gamma (A+BK)'P(A+BK)."""
     discount = gamma * (1 - system.ends)
     closed = system.A + system.B @ policy.K
@@ -112,7 +112,7 @@ def objective(
     second_moment: Float[Array, "s s"],
     *,
     h: int,
-    gamma: float,
+    gamma: Float[Array, ""] | float,
     alpha: float = 0.0,
 ) -> Float[Array, ""]:
     """E[sum_{i<h} g^i (r_i - alpha log pi_i) + g^h (Q(s_h, a_h) - alpha log pi_h)], exactly.
@@ -120,7 +120,7 @@ def objective(
     g = gamma (1 - ends); `second_moment` is E[s_0 s_0'].
     """
     g, S = gamma * (1 - system.ends), jnp.diag(jnp.exp(2 * policy.log_std))
-    M, total, K = second_moment, 0.0, policy.K
+    M, total, K = second_moment, jnp.zeros(()), policy.K
     entropy = jnp.sum(policy.log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e))
     for i in range(h):
         reward = -jnp.trace(system.Q @ M) - jnp.trace(system.R @ (K @ M @ K.T + S))
@@ -138,7 +138,7 @@ def gradient(
     second_moment: Float[Array, "s s"],
     *,
     h: int,
-    gamma: float,
+    gamma: Float[Array, ""] | float,
     alpha: float = 0.0,
 ) -> LinearPolicy:
     """The closed-form gradient of `objective`, by cost-to-go matrices P_i backward in time.

@@ -65,13 +65,13 @@ def run(job: Job) -> None:
 
 def interval(values: Sequence[float], statistic=np.mean) -> tuple[float, float, float]:
     """A statistic of the seeds and its 95% percentile bootstrap interval over them."""
-    values = np.asarray([v for v in values if np.isfinite(v)], float)
-    if len(values) == 0:
+    finite = np.asarray([v for v in values if np.isfinite(v)], float)
+    if len(finite) == 0:
         return np.nan, np.nan, np.nan
     generator = np.random.default_rng(0)
-    draws = generator.choice(values, (RESAMPLES, len(values)))
+    draws = generator.choice(finite, (RESAMPLES, len(finite)))
     low, high = np.percentile(statistic(draws, axis=1), [2.5, 97.5])
-    return float(statistic(values)), float(low), float(high)
+    return float(statistic(finite)), float(low), float(high)
 
 
 def returns(frame: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ PyTree = Any
 class Normaliser(NamedTuple):
     """Running mean and variance of observations (Welford)."""
 
-    count: Float[Array, ""]
+    seen: Float[Array, ""]
     mean: Float[Array, " s"]
     squares: Float[Array, " s"]
 
@@ -31,13 +31,13 @@ class Normaliser(NamedTuple):
 
     def add(self, obs: Float[Array, " s"]) -> "Normaliser":
         """With one more observation."""
-        count = self.count + 1
-        mean = self.mean + (obs - self.mean) / count
-        return Normaliser(count, mean, self.squares + (obs - self.mean) * (obs - mean))
+        seen = self.seen + 1
+        mean = self.mean + (obs - self.mean) / seen
+        return Normaliser(seen, mean, self.squares + (obs - self.mean) * (obs - mean))
 
     @property
     def _std(self) -> Float[Array, " s"]:
-        return jnp.sqrt(jnp.maximum(self.squares / jnp.maximum(self.count, 1), 1e-6))
+        return jnp.sqrt(jnp.maximum(self.squares / jnp.maximum(self.seen, 1), 1e-6))
 
 
 def normaliser(obs_dim: int) -> Normaliser:

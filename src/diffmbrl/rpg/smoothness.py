@@ -172,12 +172,12 @@ def collect(env: Hybrid, key: Array, n: int) -> models.Segments:
         last, (states, rewards) = jax.lax.scan(step, env.reset(keys.fold(key, "reset")), actions)
         states = jnp.concatenate([states, last[None]])
         first = jax.random.randint(keys.fold(key, "first"), (), 0, 21)
-        cut = jax.tree.map(
-            lambda x, k: jax.lax.dynamic_slice_in_dim(x, first, k),
-            (states, actions, rewards),
-            (5, 4, 4),
+        states, actions, rewards = (
+            jax.lax.dynamic_slice_in_dim(x, first, k)
+            for x, k in ((states, 5), (actions, 4), (rewards, 4))
         )
-        return models.Segments(*cut, jnp.zeros(4, jnp.float32), jnp.ones((), jnp.float32))
+        zeros, valid = jnp.zeros(4, jnp.float32), jnp.ones((), jnp.float32)
+        return models.Segments(states, actions, rewards, zeros, valid)
 
     return jax.vmap(one)(jax.random.split(key, n))
 

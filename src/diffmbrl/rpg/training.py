@@ -231,8 +231,9 @@ def snapshot(learner: Learner, loop: Loop, schedule: Schedule) -> Snapshot:
     segments = learner.segments(
         state, keys.fold(loop.key, "snapshot"), schedule.stored_segments, schedule.stored_steps
     )
-    agent = state.agent._replace(optimisers=(), targets=())
-    return Snapshot(state._replace(agent=agent, model_optimiser=(), buffer=()), segments)
+    nothing: Any = ()
+    agent = state.agent._replace(optimisers=nothing, targets=nothing)
+    return Snapshot(state._replace(agent=agent, model_optimiser=nothing, buffer=nothing), segments)
 
 
 def flatten(tree: PyTree) -> Float[Array, " p"]:
@@ -248,7 +249,8 @@ def unflatten(learner: Learner, schedule: Schedule, vector: Float[Array, " p"]) 
             jnp.asarray(False), jnp.asarray(False), jnp.float32(1), jnp.asarray(False)
         )
         state = learner.init(jax.random.PRNGKey(0), sn)
-        loop = Loop(state, jnp.zeros(learner.agent.obs_dim), 0, jax.random.PRNGKey(0))
+        zero, key = jnp.zeros((), jnp.int32), jax.random.PRNGKey(0)
+        loop = Loop(state, jnp.zeros(learner.agent.obs_dim), zero, key)
         return snapshot(learner, loop, schedule)
 
     template = eqx.filter_eval_shape(blank)
