@@ -1,0 +1,23 @@
+"""Implicit differentiation: one solve, with a choice of forward method and of adjoint."""
+
+from diffmbrl.solve.fixed_point import (
+    CONVERGED,
+    MAX_STEPS,
+    NON_FINITE,
+    RESULTS,
+    Adjoint,
+    Exact,
+    Identity,
+    Iterative,
+    Method,
+    Newton,
+    Picard,
+    Solution,
+    fixed_point,
+)
+from diffmbrl.solve.linear import GCR, Direct
+
+__all__ = [
+    "CONVERGED", "GCR", "MAX_STEPS", "NON_FINITE", "RESULTS", "Adjoint", "Direct", "Exact",
+    "Identity", "Iterative", "Method", "Newton", "Picard", "Solution", "fixed_point",
+]  # fmt: skip

@@ -1,0 +1,182 @@
+"""One differentiable solve: x = f(x, args), with a chosen forward method and a chosen adjoint.
+
+The derivative does not depend on how x was found. With J = df/dx at the solution, the implicit
+function theorem gives dx/dargs = (I - J)^-1 df/dargs (Gehring et al. 2021, section 2.3;
+Nikishin et al. 2022, section 3.2); an `Adjoint` says how (I - J)^-1 is applied in reverse mode.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from diffmbrl.solve.linear import GCR, Direct
+
+PyTree = Any
+Map = Callable[[Float[Array, " n"], PyTree], Float[Array, " n"]]
+
+CONVERGED, MAX_STEPS, NON_FINITE = 0, 1, 2
+RESULTS = ("converged", "reached max_steps", "not finite")
+
+
+class Solution(NamedTuple):
+    """A fixed point and how it was found.
+
+    Attributes:
+        value: x, shape (n,).
+        result: an index into RESULTS; failure is data, never an exception.
+        steps: how many iterations the forward method took.
+    """
+
+    value: Float[Array, " n"]
+    result: Int[Array, ""]
+    steps: Int[Array, ""]
+
+
+class Method(Protocol):
+    """A forward method: from a start to a fixed point."""
+
+    def solve(self, f: Map, x0: Float[Array, " n"], args: PyTree) -> Solution:
+        """Iterates x = f(x, args) from x0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Picard:
+    """x <- f(x) until no entry moves by more than atol + rtol |x|; for contractions."""
+
+    rtol: float = 0.0
+    atol: float = 1e-10
+    max_steps: int = 5000
+
+    def solve(self, f: Map, x0: Float[Array, " n"], args: PyTree) -> Solution:
+        """Iterates from x0."""
+        return _iterate(lambda x: f(x, args), f, x0, args, self)
+
+
+@dataclass(frozen=True)
+class Newton:
+    """x <- x + (I - J)^-1 (f(x) - x) until the update is small, as for Picard.
+
+    Exact after one step where f is affine: say so with `max_steps=1`, which skips the check.
+    Where f takes a maximum over actions, this is policy iteration.
+    """
+
+    linear: Direct | GCR = Direct()
+    rtol: float = 0.0
+    atol: float = 1e-10
+    max_steps: int = 50
+
+    def solve(self, f: Map, x0: Float[Array, " n"], args: PyTree) -> Solution:
+        """Iterates from x0."""
+
+        def step(x):
+            after, push = jax.linearize(lambda x: f(x, args), x)
+            return x + self.linear.solve(lambda v: v - push(v), after - x)
+
+        if self.max_steps > 1:
+            return _iterate(step, f, x0, args, self)
+        x = step(x0)
+        result = jnp.where(jnp.all(jnp.isfinite(x)), CONVERGED, NON_FINITE)
+        return Solution(x, result, jnp.asarray(1))
+
+
+def _iterate(step, f: Map, x0, args, method) -> Solution:
+    def unfinished(carry):
+        x, moved, k = carry
+        return (k < method.max_steps) & jnp.any(moved > method.atol + method.rtol * jnp.abs(x))
+
+    def go_on(carry):
+        x, _, k = carry
+        after = step(x)
+        return after, jnp.abs(after - x), k + 1
+
+    x, moved, steps = jax.lax.while_loop(
+        unfinished, go_on, (x0, jnp.full_like(x0, jnp.inf), jnp.asarray(0))
+    )
+    small = jnp.all(moved <= method.atol + method.rtol * jnp.abs(x))
+    finite = jnp.all(jnp.isfinite(x))
+    result = jnp.where(finite, jnp.where(small, CONVERGED, MAX_STEPS), NON_FINITE)
+    return Solution(x, result, steps)
+
+
+class Adjoint(Protocol):
+    """Applies (I - J^T)^-1 to a cotangent, given the product with J^T."""
+
+    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns lambda with lambda = cotangent + J^T lambda."""
+        ...
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The implicit function theorem, the linear system factorised."""
+
+    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Solves (I - J^T) lambda = cotangent exactly."""
+        return Direct().solve(lambda v: v - pull(v), cotangent)
+
+
+@dataclass(frozen=True)
+class Iterative:
+    """The implicit function theorem, the linear system solved to a tolerance."""
+
+    linear: GCR = GCR()
+
+    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Solves (I - J^T) lambda = cotangent to the linear solver's tolerance."""
+        return self.linear.solve(lambda v: v - pull(v), cotangent)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Replaces the inverse by the identity: lambda = cotangent (Nikishin et al. 2022)."""
+
+    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns the cotangent."""
+        return cotangent
+
+
+def fixed_point(
+    f: Map,
+    x0: Float[Array, " n"],
+    args: PyTree,
+    *,
+    method: Method,
+    adjoint: Adjoint,
+) -> Solution:
+    """Solves x = f(x, args); the value is differentiable with respect to args (reverse mode).
+
+    Args:
+        f: a pure function of x and args; it must not close over traced values.
+        x0: where to start, for instance the last solution; no gradient flows to it.
+        args: what the gradient is with respect to.
+        method: how x is found.
+        adjoint: how the gradient is found.
+    """
+    return _fixed_point(f, method, adjoint, jax.lax.stop_gradient(x0), args)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _fixed_point(f, method, adjoint, x0, args):
+    return method.solve(f, x0, args)
+
+
+def _forward(f, method, adjoint, x0, args):
+    solution = method.solve(f, x0, args)
+    return solution, (solution.value, args)
+
+
+def _backward(f, method, adjoint, saved, cotangent):
+    x, args = saved
+    _, pull = jax.vjp(lambda x: f(x, args), x)
+    weights = adjoint.solve(lambda v: pull(v)[0], cotangent.value)
+    _, pull_args = jax.vjp(lambda args: f(x, args), args)
+    return jnp.zeros_like(x), pull_args(weights)[0]
+
+
+_fixed_point.defvjp(_forward, _backward)

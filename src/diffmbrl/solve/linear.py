@@ -1,0 +1,74 @@
+"""Linear solvers for A x = b, where A is known by its product with a vector."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+MatVec = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+
+
+@dataclass(frozen=True)
+class Direct:
+    """Exact: writes A out as a dense matrix, column by column, and factorises it."""
+
+    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns x with A x = b; O(n^3)."""
+        matrix = jax.vmap(matvec, out_axes=1)(jnp.eye(b.shape[0], dtype=b.dtype))
+        return jnp.linalg.solve(matrix, b)
+
+
+@dataclass(frozen=True)
+class GCR:
+    """Generalised conjugate residuals: in exact arithmetic the iterates of GMRES.
+
+    (Eisenstat, Elman & Schultz 1983.) One product with A an iteration; forgets its directions
+    every `memory` iterations. On the small dense systems of this project, tens of times faster
+    under XLA on a CPU than a GMRES that rebuilds its least-squares problem (`make bench`).
+
+    Attributes:
+        rtol: stops when |b - A x| <= rtol |b| + atol.
+        atol: see rtol.
+        max_steps: the most products with A; the best x so far is returned then.
+        memory: how many directions are kept.
+    """
+
+    rtol: float = 1e-10
+    atol: float = 0.0
+    max_steps: int = 200
+    memory: int = 12
+
+    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns x with A x = b to the tolerance, starting from zero.
+
+        Where b or A is not finite, so is x: failure shows in the value.
+        """
+        target = self.rtol * jnp.linalg.norm(b) + self.atol
+        kept = jnp.zeros((self.memory, b.shape[0]), b.dtype)
+
+        def unfinished(carry):
+            _, r, _, _, k = carry
+            return (jnp.linalg.norm(r) > target) & (k < self.max_steps)
+
+        def step(carry):
+            x, r, directions, images, k = carry
+            z, q = r, matvec(r)
+            for _ in range(2):  # once more, since one pass loses orthogonality to rounding
+                overlap = images @ q
+                q, z = q - overlap @ images, z - overlap @ directions
+            scale = 1 / jnp.linalg.norm(q)
+            z, q = z * scale, q * scale
+            along = q @ r
+            keep = jnp.where(k % self.memory == self.memory - 1, 0.0, 1.0)
+            return (
+                x + along * z,
+                r - along * q,
+                directions.at[k % self.memory].set(z) * keep,
+                images.at[k % self.memory].set(q) * keep,
+                k + 1,
+            )
+
+        x, *_ = jax.lax.while_loop(unfinished, step, (jnp.zeros_like(b), b, kept, kept, 0))
+        return jnp.where(jnp.isfinite(target), x, jnp.nan)
