@@ -37,7 +37,7 @@ def init_mlp(key: jax.Array, sizes: tuple[int, ...], members: int, dtype: Any) -
     layers = []
     for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
         scale = 0.01 if i == len(sizes) - 2 else 2.0**0.5
-        keys = jax.random.split(fold(key, "layer", i), members)
+        keys = jax.random.split(jax.random.fold_in(fold(key, "layer"), i), members)
         draw = jax.nn.initializers.orthogonal(scale, column_axis=0)
         weights = jax.vmap(lambda k, d=draw, s=(n_out, n_in): d(k, s, dtype))(keys)
         layers.append((weights, jnp.zeros((members, n_out, 1), dtype)))

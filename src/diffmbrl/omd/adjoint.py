@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
+from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array
 
 PyTree = Any
@@ -56,10 +56,7 @@ class Adjoint:
         return z, norm(gap) / jnp.maximum(norm(vector), jnp.finfo(dtype).tiny)
 
     def _cg(self, product: Callable, vector: PyTree) -> PyTree:
-        shape = jax.eval_shape(lambda: vector)
-        operator = lx.FunctionLinearOperator(product, shape, lx.positive_semidefinite_tag)
-        solver = lx.CG(rtol=1e-5, atol=0.0, max_steps=self.iterations)
-        return lx.linear_solve(operator, vector, solver, throw=False).value
+        return cg(product, vector, tol=1e-5, maxiter=self.iterations)[0]
 
     def _neumann(self, product: Callable, vector: PyTree) -> PyTree:
         def term(_, carry):

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from diffmbrl.agents.soft_q import Batch, Params, SoftQ, apply_mlp, init_mlp
 from diffmbrl.keys import fold
 from diffmbrl.omd.adjoint import IDENTITY, Adjoint
-from diffmbrl.omd.models import Model
+from diffmbrl.omd.models import Model, squared_error
 
 ADAM = optax.scale_by_adam()
 
@@ -46,6 +46,11 @@ class Losses(NamedTuple):
     q_loss: Array
     q_value: Array
     adjoint_residual: Array
+
+    @classmethod
+    def zeros(cls, dtype: Any) -> "Losses":
+        """What a step without an update reports."""
+        return cls(*(jnp.zeros((), dtype) for _ in cls._fields))
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Agent:
         model, model_opt = adam(grads, state.model_opt, state.model, rates.model_lr)
         q, target, q_opt = state.q, state.q_target, state.q_opt
         for i, batch in enumerate(batches[1:]):
-            imagined, _ = self.model.imagine(model, batch, fold(key, i))
+            imagined, _ = self.model.imagine(model, batch, jax.random.fold_in(key, i))
             q, target, q_opt, loss, value = self._q_step(q, target, q_opt, imagined, rates)
         state = State(q, target, q_opt, model, model_opt, state.probes)
         return state, Losses(mse, loss, value, jnp.zeros_like(loss))
@@ -120,10 +125,9 @@ class VEP(Agent):
 
     def _model_loss(self, model, probes, batch):
         mean, _, reward = self.model.predict(model, batch)
-        both = jnp.concatenate([batch.next_obs, mean], axis=1)
-        true, predicted = jnp.split(apply_mlp(probes, both)[:, 0], 2, axis=-1)
+        true, predicted = (apply_mlp(probes, obs)[:, 0] for obs in (batch.next_obs, mean))
         gap = jnp.sum(jnp.mean((true - predicted) ** 2, axis=-1))
-        mse = jnp.mean(jnp.sum((mean - batch.next_obs) ** 2, axis=0))
+        mse = squared_error(mean, batch.next_obs)
         return gap + jnp.mean((reward - batch.reward) ** 2), mse
 
     def _probes(self, key):

@@ -2,10 +2,9 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from diffmbrl.agents.soft_q import Batch
-from diffmbrl.keys import fold
 
 
 def write(
@@ -30,31 +29,41 @@ def unpack(rows: Float[Array, "batch width"], n_actions: int) -> Batch:
     return Batch(columns[:n], one_hot, reward, columns[n : 2 * n], continues)
 
 
-def sample(key: jax.Array, n: Int[Array, ""], k: int) -> Int[Array, " k"]:
+def ordered_draws(key: jax.Array, n: Int[Array, " steps"], k: int) -> Int[Array, "steps k"]:
+    """For each step k independent uniform numbers below its n, in rising order.
+
+    Order statistics of uniforms are the partial sums of k + 1 exponentials over their total;
+    so they come sorted without a sort, for all steps of a segment at once.
+    """
+    gaps = jax.random.exponential(key, (k + 1, len(n)), jnp.float64)
+    total, sums = jax.lax.scan(lambda total, gap: (total + gap,) * 2, jnp.zeros(len(n)), gaps)
+    below = jnp.floor(sums[:-1] / total * n).astype(jnp.int32)
+    return jnp.minimum(below, n.astype(jnp.int32) - 1).T
+
+
+def distinct(
+    drawn: Int[Array, " k"], key: jax.Array, n: Int[Array, ""]
+) -> Int[Array, " k"]:
     """k different numbers below n, every such choice equally likely; n must be at least k.
 
-    Draws with replacement and draws again what repeats an earlier number. Taken in the order
-    of drawing, the numbers kept are the first k distinct ones of a uniform sequence, whatever
-    n is: so cost does not grow with n, and a second round is rare once n is far above k^2.
-    """
+    What repeats in `drawn` is drawn again, one number at a time, until it is new. The result
+    is the first k distinct numbers of a uniform sequence, whose set is uniform by symmetry;
+    the cost does not grow with n, and beyond n of about k^2 most batches need no second draw.
 
-    def draw(attempt: Array) -> Int[Array, " k"]:
-        bits = jax.random.bits(fold(key, attempt), (k,), jnp.uint32)
-        return jax.lax.rem(bits, n.astype(jnp.uint32)).astype(jnp.int32)
+    Args:
+        drawn: independent uniform numbers below n, in rising order (`ordered_draws`).
+        key: of the further draws.
+        n: how many numbers there are to choose from.
+    """
 
     def fill(carry):
         attempt, chosen, open_ = carry
-        chosen = jnp.where(open_, draw(attempt), chosen)
-        return attempt + 1, chosen, repeats(chosen, open_)
+        fresh = jax.random.randint(jax.random.fold_in(key, attempt), (), 0, n, jnp.int32)
+        slot = jnp.argmax(open_)
+        new = ~jnp.any((chosen == fresh) & ~open_)
+        chosen = chosen.at[slot].set(jnp.where(new, fresh, chosen[slot]))
+        return attempt + 1, chosen, open_.at[slot].set(~new)
 
-    first = draw(jnp.int32(0))
-    start = (jnp.int32(1), first, repeats(first, jnp.ones(k, bool)))
+    repeats = jnp.concatenate([jnp.zeros(1, bool), drawn[1:] == drawn[:-1]])
+    start = (jnp.int32(0), drawn, repeats)
     return jax.lax.while_loop(lambda carry: jnp.any(carry[2]), fill, start)[1]
-
-
-def repeats(chosen: Int[Array, " k"], new: Bool[Array, " k"]) -> Bool[Array, " k"]:
-    """Which of the new numbers equal an old number, or a new one at an earlier place."""
-    place = jnp.arange(len(chosen))
-    earlier = ~new[None, :] | (place[None, :] < place[:, None])
-    same = chosen[:, None] == chosen[None, :]
-    return new & jnp.any(same & earlier & (place[None, :] != place[:, None]), axis=1)

@@ -10,7 +10,7 @@ from jaxtyping import Array
 from diffmbrl.envs.cartpole import N_ACTIONS, STEP_LIMIT, CartPole
 from diffmbrl.keys import fold
 from diffmbrl.omd import replay
-from diffmbrl.omd.agents import Agent, Rates, State
+from diffmbrl.omd.agents import Agent, Losses, Rates, State
 from diffmbrl.sweep.engine import Program
 
 
@@ -61,6 +61,8 @@ class Draws(NamedTuple):
     initial: Array
     noise: Array
     noise_initial: Array
+    drawn: Array
+    key: Array
 
 
 def program(training: Training, lanes: int, segments_per_call: int | None = None) -> Program:
@@ -82,7 +84,7 @@ def _init(training: Training, config: dict[str, Array]) -> Carry:
     key = jax.random.key(config["seed"])
     env, agent = training.env, training.agent
     state = agent.init(fold(key, "agent"))
-    draws = _draws(training, fold(key, "start"), 1)
+    draws = _draws(training, fold(key, "start"), jnp.ones(1, jnp.int32))
     physics, noise = draws.initial[0], draws.noise_initial[0]
     rows = jnp.zeros((training.steps, 2 * env.n_obs + 3), agent.q.dtype)
     obs = env.with_noise(physics, noise).astype(agent.q.dtype)
@@ -90,7 +92,8 @@ def _init(training: Training, config: dict[str, Array]) -> Carry:
     return Carry(state, rows, physics, obs, zero, zero)
 
 
-def _draws(training: Training, key: jax.Array, n: int) -> Draws:
+def _draws(training: Training, key: jax.Array, filled: Array) -> Draws:
+    n = len(filled)
     env, dtype = training.env, training.agent.q.dtype
     noise = (n, env.distractors)
     return Draws(
@@ -100,29 +103,35 @@ def _draws(training: Training, key: jax.Array, n: int) -> Draws:
         jax.vmap(env.initial)(jax.random.split(fold(key, "reset"), n)),
         jax.random.normal(fold(key, "noise"), noise, jnp.float32),
         jax.random.normal(fold(key, "noise of reset"), noise, jnp.float32),
+        jnp.stack([
+            replay.ordered_draws(jax.random.fold_in(fold(key, "batch"), i), filled, training.batch)
+            for i in range(training.agent.batches)
+        ], axis=1),
+        jax.random.split(fold(key, "rest"), n),
     )
 
 
 def _advance(training: Training, config: dict[str, Array], state):
     """One segment: `segment` environment steps, an update after each, then an evaluation."""
     done, carry = state
-    key = fold(jax.random.key(config["seed"]), "segment", done)
+    key = jax.random.fold_in(fold(jax.random.key(config["seed"]), "segment"), done)
     rates = Rates(*(config[name].astype(training.agent.q.dtype) for name in Rates._fields))
-    draws = _draws(training, fold(key, "steps"), training.segment)
-    first = done * training.segment
+    at = done * training.segment + jnp.arange(training.segment, dtype=jnp.int32)
+    filled = jnp.maximum(at + 1, training.batch)
+    draws = _draws(training, fold(key, "steps"), filled)
 
     def step(carry: Carry, xs):
-        i, draw = xs
-        at = first + i
+        at, filled, draw = xs
         carry = _interact(training, carry, draw, at)
-        n = jnp.maximum(at + 1, training.batch)
-        agent, losses = _learn(training, carry, rates, n, fold(key, "update", i))
         learning = at + 1 >= training.warmup
-        agent = jax.tree.map(lambda new, old: jnp.where(learning, new, old), agent, carry.agent)
+        agent, losses = jax.lax.cond(
+            learning,
+            lambda: _learn(training, carry, rates, filled, draw),
+            lambda: (carry.agent, Losses.zeros(training.agent.q.dtype)),
+        )
         return carry._replace(agent=agent), (learning, losses)
 
-    steps = jnp.arange(training.segment, dtype=jnp.int32)
-    carry, (learning, losses) = jax.lax.scan(step, carry, (steps, draws))
+    carry, (learning, losses) = jax.lax.scan(step, carry, (at, filled, draws))
     count = jnp.maximum(jnp.sum(learning), 1)
     means = jax.tree.map(lambda x: jnp.sum(jnp.where(learning, x, 0)) / count, losses)
     metrics = {
@@ -159,15 +168,13 @@ def _interact(training: Training, carry: Carry, draw: Draws, at: Array) -> Carry
     return Carry(carry.agent, rows, physics, obs, action.astype(jnp.int32), clock)
 
 
-def _learn(training: Training, carry: Carry, rates: Rates, n: Array, key: jax.Array):
+def _learn(training: Training, carry: Carry, rates: Rates, n: Array, draw: Draws):
     agent = training.agent
     batches = [
-        replay.unpack(
-            carry.rows[replay.sample(fold(key, "batch", i), n, training.batch)], N_ACTIONS
-        )
-        for i in range(agent.batches)
+        replay.unpack(carry.rows[replay.distinct(drawn, jax.random.fold_in(draw.key, i), n)], N_ACTIONS)
+        for i, drawn in enumerate(draw.drawn)
     ]
-    return agent.update(carry.agent, batches, rates, fold(key, "model"))
+    return agent.update(carry.agent, batches, rates, draw.key)
 
 
 def evaluate(training: Training, agent: State, key: jax.Array) -> Array:
@@ -176,13 +183,14 @@ def evaluate(training: Training, agent: State, key: jax.Array) -> Array:
     dtype = training.agent.q.dtype
     physics = jax.vmap(env.initial)(jax.random.split(fold(key, "reset"), n))
 
+    gumbels = jax.random.gumbel(fold(key, "policy"), (STEP_LIMIT, N_ACTIONS, n), dtype)
+
     def step(carry):
         t, physics, alive, total = carry
-        here = fold(key, "step", t)
-        noise = jax.random.normal(fold(here, "noise"), (n, env.distractors), jnp.float32)
+        here = jax.random.fold_in(fold(key, "noise"), t)
+        noise = jax.random.normal(here, (n, env.distractors), jnp.float32)
         obs = jax.vmap(env.with_noise)(physics, noise).astype(dtype).T
-        gumbel = jax.random.gumbel(fold(here, "policy"), (N_ACTIONS, n), dtype)
-        actions = training.agent.act(agent, obs, gumbel)
+        actions = training.agent.act(agent, obs, gumbels[t])
         physics = jax.vmap(env.transition)(physics, actions)
         total = total + alive
         return t + 1, physics, alive & ~jax.vmap(env.terminal)(physics), total
