@@ -22,20 +22,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from diffmbrl.pipeline.stage import parse_settings, run_stage
+    from diffmbrl.pipeline.stage import logged, parse_settings, run_stage
     from diffmbrl.sweep import device
 
-    try:
+    with logged(arguments.log):
         device.configure(arguments.device)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    run_stage(
-        f"diffmbrl.{arguments.stage}",
-        parse_settings(arguments.settings),
-        {name: [Path(path) for path in paths] for name, *paths in arguments.input},
-        {name: Path(path) for name, path in arguments.output},
-        threads=arguments.threads,
-    )
+        run_stage(
+            f"diffmbrl.{arguments.stage}",
+            parse_settings(arguments.settings),
+            {name: [Path(path) for path in paths] for name, *paths in arguments.input},
+            {name: Path(path) for name, path in arguments.output},
+            threads=arguments.threads,
+        )
     return 0
 
 
@@ -48,8 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--input", nargs="+", action="append", default=[], metavar="NAME PATH")
     run.add_argument("--output", nargs=2, action="append", default=[], metavar=("NAME", "PATH"))
     run.add_argument("--threads", type=int, default=1)
+    run.add_argument("--log", type=Path, help="a file that gets errors too")
     run.add_argument("--device", default="auto", help="auto, cpu or gpu")
-    run.add_argument("settings", nargs="*", metavar="NAME=JSON", help="settings, after --")
+    run.add_argument("--settings", nargs="*", default=[], metavar="NAME=JSON")
     return parser
 
 

@@ -1,0 +1,1 @@
+"""Environments: functional ones in JAX, registered with gymnasium."""

@@ -1,0 +1,1 @@
+"""Dense MDPs and their Bellman operators."""

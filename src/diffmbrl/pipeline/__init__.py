@@ -1,0 +1,1 @@
+"""The job wrapper and what the workflow knows of stages; it knows no paper."""

@@ -11,7 +11,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,25 @@ class Job:
         """The path of an input that is one file."""
         (path,) = self.inputs[name]
         return path
+
+
+@contextmanager
+def logged(path: Path | None) -> Iterator[None]:
+    """Writes to a log file how the work inside went; a traceback only for our own mistakes."""
+    lines = [f"started {time.strftime('%Y-%m-%d %H:%M:%S')}: {' '.join(sys.argv)}"]
+    try:
+        yield
+        lines.append("finished")
+    except UserError as error:
+        lines.append(f"error: {error}")
+        raise
+    except BaseException:
+        lines.append(traceback.format_exc())
+        raise
+    finally:
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def parse_settings(strings: Sequence[str]) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Sweeps: from a grid of settings to one compiled program that trains every run."""

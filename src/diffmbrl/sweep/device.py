@@ -6,6 +6,8 @@ import sys
 
 import jax
 
+from diffmbrl.errors import UserError
+
 PLATFORMS = ("auto", "cpu", "gpu")
 
 
@@ -21,10 +23,10 @@ def configure(platform: str = "auto") -> None:
         platform: `auto` (a GPU where JAX sees one), `cpu` or `gpu`.
 
     Raises:
-        ValueError: unknown platform, or `gpu` where JAX sees none.
+        UserError: unknown platform, or `gpu` where JAX sees none.
     """
     if platform not in PLATFORMS:
-        raise ValueError(f"device: {platform!r} is unknown; use one of {', '.join(PLATFORMS)}")
+        raise UserError(f"device: {platform!r} is unknown; use one of {', '.join(PLATFORMS)}")
     flags = os.environ.get("XLA_FLAGS", "")
     for flag in ("--xla_cpu_multi_thread_eigen=false", "--xla_gpu_deterministic_ops=true"):
         if flag.split("=")[0] not in flags:
@@ -36,7 +38,7 @@ def configure(platform: str = "auto") -> None:
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if platform == "gpu" and jax.default_backend() != "gpu":
-        raise ValueError(
+        raise UserError(
             "device: gpu was asked for, but JAX sees none; install a jax build with GPU "
             "support or set `device: auto` in config/config.yaml"
         )

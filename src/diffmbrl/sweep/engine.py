@@ -32,6 +32,8 @@ class Program:
         init: `(config, data) -> state`.
         advance: `(config, data, state) -> (state, metrics)`, one segment of training.
         segments: how many segments a run has; metrics are stacked along them.
+        first: `(config, data, state) -> metrics`, measured before the first segment; None for
+            programs that are not measured there.
         lanes: how many runs one call trains side by side on a CPU.
         gpu_lanes: the same on a GPU, where width is cheap.
         segments_per_call: segments between two returns to the host, where a run can be
@@ -44,6 +46,7 @@ class Program:
     lanes: int = 1
     gpu_lanes: int = 256
     segments_per_call: int | None = None
+    first: Callable[[PyTree, PyTree, PyTree], PyTree] | None = None
 
     def __post_init__(self):
         if self.segments < 1 or self.lanes < 1 or self.gpu_lanes < 1:
@@ -75,47 +78,48 @@ def run(
         label: what the progress bar says.
 
     Returns:
-        Metrics as numpy arrays, leading axes (runs, segments).
+        Metrics as numpy arrays, leading axes (runs, segments), or (runs, 1 + segments) for a
+        program that is measured first.
     """
     runs = {len(leaf) for leaf in jax.tree.leaves(configs)}
     if len(runs) != 1 or 0 in runs:
         raise ValueError(f"configs must share one leading axis of at least 1 run, got {runs}")
     n_runs = runs.pop()
     on_cpu = jax.default_backend() == "cpu"
-    lanes = min(program.lanes if on_cpu else program.gpu_lanes, 2**30)
+    lanes = program.lanes if on_cpu else program.gpu_lanes
     groups = [np.arange(i, i + lanes).clip(max=n_runs - 1) for i in range(0, n_runs, lanes)]
     data = jax.device_put(jax.tree.map(jnp.asarray, data))
     start, go_on = _compile(program)
     store = None if checkpoint is None else _Checkpoints(checkpoint, program, configs)
     stop = threading.Event()
 
+    progress = threading.Lock()
+    per_call = program.segments_per_call or program.segments
+
     def train(index: int) -> PyTree:
         config = jax.tree.map(lambda leaf: np.asarray(leaf)[groups[index]], configs)
-        done, state, parts = store.load(index) if store else (0, None, [])
-        template = None
+        done, saved, parts = store.load(index) if store else (0, None, [])
         if done < program.segments:
-            initial = start(config, data)
-            template = jax.tree.structure(initial)
-            state = initial if state is None else jax.tree.unflatten(template, state)
+            state, first = start(config, data)
+            if saved is not None:
+                state = jax.tree.unflatten(jax.tree.structure(state), saved)
+            elif first is not None:
+                parts.append(jax.tree.map(np.asarray, first))
         while done < program.segments:
             if stop.is_set():
                 raise InterruptedError
             state, metrics = go_on(config, data, state)
             parts.append(jax.tree.map(np.asarray, metrics))
-            done += program.segments_per_call or program.segments
-            bar.update(lanes_used(index) * (program.segments_per_call or program.segments))
+            done += per_call
             if store:
                 store.save(index, done, state if done < program.segments else (), parts)
+            with progress:
+                bar.update(per_call * min(lanes, n_runs - index * lanes) / program.segments)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
 
-    def lanes_used(index: int) -> int:
-        return min(lanes, n_runs - index * lanes)
-
-    unit = "run" if program.segments_per_call is None else "segment"
-    scale = 1 / program.segments if unit == "run" else 1
     with (
-        tqdm(total=n_runs * program.segments, desc=label, unit=unit, unit_scale=scale,
-             mininterval=1.0, smoothing=0.05) as bar,
+        tqdm(total=n_runs, desc=label, unit="run", mininterval=1.0, smoothing=0.05,
+             bar_format="{l_bar}{bar}| {n:.0f}/{total} [{elapsed}<{remaining}, {rate_fmt}]") as bar,
         ThreadPoolExecutor(threads if on_cpu else 1) as pool,
     ):  # fmt: skip
         futures: list[Future] = [pool.submit(train, i) for i in range(len(groups))]
@@ -123,13 +127,21 @@ def run(
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
             stop.set()
-        results = [future.result() for future in futures]
+            pool.shutdown(cancel_futures=True)
+        results = [future.result() for future in futures if not future.cancelled()]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_runs], *results)
 
 
 def _compile(program: Program) -> tuple[Callable, Callable]:
     """The two executables of a program, each over a group of runs: start, and go on."""
     segments = program.segments_per_call or program.segments
+
+    def start(config, data):
+        state = program.init(config, data)
+        if program.first is None:
+            return state, None
+        first = program.first(config, data, state)
+        return state, jax.tree.map(lambda leaf: leaf[None], first)
 
     def go_on(config, data, state):
         def advance(state, _):
@@ -140,7 +152,7 @@ def _compile(program: Program) -> tuple[Callable, Callable]:
     on_cpu = jax.default_backend() == "cpu"
     over = _alone if (program.lanes if on_cpu else program.gpu_lanes) == 1 else jax.vmap
     return (
-        jax.jit(over(program.init, in_axes=(0, None))),
+        jax.jit(over(start, in_axes=(0, None))),
         jax.jit(over(go_on, in_axes=(0, None, 0)), donate_argnums=2),
     )
 

@@ -1,0 +1,99 @@
+"""Stage: statistics over seeds of every setting, and the selection of learning rates."""
+
+import importlib.resources
+
+import numpy as np
+import pandas as pd
+
+from diffmbrl.implicit.dataset import read_parquet
+from diffmbrl.implicit.train import METRICS
+from diffmbrl.pipeline.stage import Job
+
+SETTING = ["domain", "parameterization", "backup", "learning_rate", "eta", "reward_offset"]
+FAMILY = ["domain", "parameterization", "backup", "eta"]
+COLUMNS = ("domain", "parameterization", "learning_rate", "eta", "reward_offset", "seed", "step",
+           *METRICS, "diverged")  # fmt: skip
+TERMINAL_VALUE = 10.0  # 1 / (1 - gamma): what an offset of 1 adds to four rooms' terminal state
+
+
+def published() -> pd.DataFrame:
+    """The authors' summary at their selected rates, over 20 seeds.
+
+    Means and sample standard deviations of the run logs released with Gehring et al. 2021.
+    """
+    with importlib.resources.files("diffmbrl.implicit").joinpath("published.csv").open() as file:
+        return pd.read_csv(file)
+
+
+def floor(domain: pd.Series, reward_offset: pd.Series) -> pd.Series:
+    """The residual norm that no parameters can remove.
+
+    The terminal state of four rooms has no features, so its prediction stays 0, while an
+    offset makes its value offset / (1 - gamma).
+    """
+    return (TERMINAL_VALUE * reward_offset.abs()).where(domain == "four_rooms", 0.0)
+
+
+def without_floor(runs: pd.DataFrame) -> pd.Series:
+    """The residual norm over the states whose value can be learned."""
+    total = runs["residual_norm"] ** 2 - floor(runs["domain"], runs["reward_offset"]) ** 2
+    return np.sqrt(total.clip(lower=0.0))
+
+
+def summarize(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean and sample standard deviation over the finite seeds, at the start and at the end.
+
+    Returns:
+        One row a setting: n_runs, n_diverged, and <metric>_{mean,std} at the last logged step
+        and <metric>_t0_{mean,std} at step 0.
+    """
+    runs = runs.assign(residual_norm_learnable=without_floor(runs))
+    metrics = [*METRICS, "residual_norm_learnable"]
+    parts = []
+    for suffix, step in (("", runs["step"].max()), ("_t0", 0)):
+        at = runs[runs["step"] == step].replace([np.inf, -np.inf], np.nan)
+        groups = at.groupby(SETTING, observed=True, sort=True)
+        for metric in metrics:
+            parts.append(groups[metric].mean().rename(f"{metric}{suffix}_mean"))
+            parts.append(groups[metric].std(ddof=1).rename(f"{metric}{suffix}_std"))
+    last = runs[runs["step"] == runs["step"].max()].groupby(SETTING, observed=True)
+    counts = [last.size().rename("n_runs"), last["diverged"].sum().rename("n_diverged")]
+    return pd.concat([*counts, *parts], axis=1).reset_index()
+
+
+def select(runs: pd.DataFrame) -> pd.DataFrame:
+    """The learning rate of each domain, parameterization and eta.
+
+    The rule: the lowest final residual norm, the median over seeds (a diverged run counts as
+    infinite), averaged over offsets; of equally good rates the larger.
+    """
+    last = runs[runs["step"] == runs["step"].max()]
+    score = last["residual_norm"].where(~last["diverged"], np.inf)
+    rates = [*FAMILY, "learning_rate"]
+    median = score.groupby([last[name] for name in SETTING], observed=True).median()
+    scores = median.groupby(rates, observed=True).mean().rename("score").reset_index()
+    scores = scores.sort_values(["score", "learning_rate"], ascending=[True, False])
+    best = scores.groupby(FAMILY, observed=True, sort=True).first().reset_index()
+    theirs = published()[["domain", "parameterization", "eta", "learning_rate"]].drop_duplicates()
+    theirs = theirs.merge(scores.drop(columns="backup"), how="left")
+    theirs = theirs.rename(
+        columns={"learning_rate": "published_learning_rate", "score": "published_score"}
+    )
+    return best.merge(theirs, how="left", on=["domain", "parameterization", "eta"])
+
+
+def run(job: Job) -> None:
+    """Reads every sweep's runs, writes the summary of all settings and the selection."""
+    summaries, selections = [], []
+    for path in job.inputs["runs"]:
+        runs = read_parquet(path, COLUMNS)
+        if "backup" not in runs:
+            runs["backup"] = "none"
+        with np.errstate(over="ignore", invalid="ignore"):
+            summaries.append(summarize(runs))
+            selections.append(select(runs))
+    summary = pd.concat(summaries, ignore_index=True)
+    summary.to_csv(job.outputs["summary"], index=False, float_format="%.9g")
+    pd.concat(selections, ignore_index=True).to_csv(
+        job.outputs["selected"], index=False, float_format="%.9g"
+    )

@@ -1,0 +1,75 @@
+"""Parameterizations of linear values V(s) = phi(s) . theta (Gehring et al. 2021, section 2).
+
+Explicit: theta is the parameter. Implicit: parameters are rewards w and transition logits F of
+a model whose states are the features, and theta solves that model's Bellman equation with the
+internal discount eta. One function of plain arrays covers the Markov reward chain (one
+pseudo-action, eq. 2) and the MDP (several, with a maximum or a log-sum-exp over them).
+"""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from diffmbrl.mdp.dense import soft_max
+from diffmbrl.solve import Adjoint, Method, fixed_point
+
+Params = dict[str, Array]
+WARM_BELOW = 1e4
+
+
+@dataclass(frozen=True)
+class Explicit:
+    """theta itself is learned; it starts at the implicit parameterization's initial values."""
+
+    start: "Implicit"
+
+    def init(self, w: Array, F: Array, eta: Float[Array, ""]) -> Params:
+        """Parameters whose values are those of the model (w, F, eta)."""
+        return {"theta": self.start.values({"w": w, "F": F}, eta, jnp.zeros(w.shape[0]))}
+
+    def values(self, params: Params, eta: Float[Array, ""], guess: Array) -> Float[Array, " n"]:
+        """Returns theta."""
+        return params["theta"]
+
+
+@dataclass(frozen=True)
+class Implicit:
+    """theta is the solution of theta = backup_a(w_a + eta softmax(F_a) theta).
+
+    Attributes:
+        method: how the equation is solved.
+        adjoint: how its gradient is found.
+        backup: `max` or `logsumexp` over pseudo-actions; of one action both are that action.
+        temperature: of the log-sum-exp.
+    """
+
+    method: Method
+    adjoint: Adjoint
+    backup: str = "max"
+    temperature: float = 1.0
+
+    def init(self, w: Array, F: Array, eta: Float[Array, ""]) -> Params:
+        """The model itself: w of shape (n, actions), F of shape (n, actions, n)."""
+        return {"w": w, "F": F}
+
+    def values(self, params: Params, eta: Float[Array, ""], guess: Array) -> Float[Array, " n"]:
+        """Solves for theta, from `guess` (the last solution) or from w; differentiable with respect to params."""
+        # A start at values of 1e20 would leave rounding errors of 1e4 in every entry, and whether a
+        # run that blew up overflows hangs on its small entries (docs/implicit.md, detail 4).
+        start = jnp.where(jnp.max(jnp.abs(guess)) < WARM_BELOW, guess, params["w"].max(axis=1))
+        transition = jax.nn.softmax(params["F"], axis=-1)
+        args = (params["w"], transition, eta)
+        backup = self._chain if params["w"].shape[1] == 1 else self._mdp
+        return fixed_point(backup, start, args, method=self.method, adjoint=self.adjoint).value
+
+    @staticmethod
+    def _chain(theta: Array, args: tuple) -> Array:
+        w, transition, eta = args
+        return w[:, 0] + eta * (transition[:, 0] @ theta)
+
+    def _mdp(self, theta: Array, args: tuple) -> Array:
+        w, transition, eta = args
+        q = w + eta * jnp.einsum("iaj,j->ia", transition, theta)
+        return q.max(axis=1) if self.backup == "max" else soft_max(q, self.temperature)

@@ -1,0 +1,176 @@
+"""Stage: every run of one domain and parameterization (seeds x rates x etas x offsets)."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from jaxtyping import Array, Float
+
+from diffmbrl.implicit import dataset, schedule
+from diffmbrl.implicit.domains import DOMAINS
+from diffmbrl.implicit.parameterizations import Explicit, Implicit
+from diffmbrl.pipeline.stage import Job
+from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Picard
+from diffmbrl.sweep import engine
+from diffmbrl.sweep.grid import grid
+
+METRICS = ("residual_norm", "residual_ones_norm", "residual_ortho_norm", "mse")
+EXACT_BELOW = 32  # features; a factorisation is faster than iterating below, slower above
+
+
+def model(
+    parameterization: str, n: int, backup: str = "max", temperature: float = 1.0
+) -> Explicit | Implicit:
+    """A parameterization with the solve that measures fastest for n features.
+
+    `explicit` starts at the initial values of the published runs, whose solver stops once no
+    value moves by more than 1e-6: with exact ones its runs would differ from theirs by that.
+    """
+    if parameterization == "explicit":
+        return Explicit(Implicit(Picard(atol=1e-6), Exact()))
+    several = parameterization == "implicit_mdp"
+    steps, tolerance = (20, 1e-12) if several else (1, 0.0)
+    if n < EXACT_BELOW:
+        newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
+        return Implicit(newton, Exact(), backup, temperature)
+    newton = Newton(GCR(rtol=1e-14, atol=1e-8), rtol=tolerance, atol=1e-8, max_steps=steps)
+    return Implicit(newton, Iterative(GCR(rtol=1e-12)), backup, temperature)
+
+
+def residuals(
+    theta: Float[Array, " k"], points: dict[str, Array], offset: Float[Array, ""]
+) -> dict[str, Float[Array, ""]]:
+    """Norms of the residual (prediction - target), of its mean part and of the rest."""
+    residual = points["features"] @ theta - points["returns"] - offset * points["discounts"]
+    ones = jnp.full_like(residual, residual.mean())
+    return {
+        "residual_norm": jnp.linalg.norm(residual),
+        "residual_ones_norm": jnp.linalg.norm(ones),
+        "residual_ortho_norm": jnp.linalg.norm(residual - ones),
+        "mse": jnp.mean(residual**2),
+    }
+
+
+def program(model: Explicit | Implicit, updates: int, log_every: int, lanes: int) -> engine.Program:
+    """Training of one run by plain SGD, measured before it and every `log_every` updates.
+
+    A config holds seed (index into the data), learning_rate, eta and reward_offset.
+    """
+
+    def targets(config, data, indices):
+        seed = config["seed"]
+        points = data["train"]
+        target = (
+            points["returns"][seed, indices]
+            + config["reward_offset"] * points["discounts"][seed, indices]
+        )
+        return points["features"][seed, indices], target
+
+    def init(config, data):
+        seed, eta = config["seed"], config["eta"]
+        params = model.init(data["w"][seed], data["F"][seed], eta)
+        theta = model.values(params, eta, jnp.zeros(data["w"].shape[1]))
+        return {"params": params, "theta": theta, "step": jnp.asarray(0)}
+
+    def measure(config, data, state):
+        seed, points = config["seed"], data["evaluation"]
+        theta = model.values(state["params"], config["eta"], state["theta"])
+        mine = {name: points[name][seed] for name in ("features", "returns", "discounts")}
+        return residuals(theta, mine, config["reward_offset"])
+
+    def advance(config, data, state):
+        def update(state, _):
+            inputs, target = targets(config, data, data["batches"][config["seed"], state["step"]])
+
+            def loss(params):
+                theta = model.values(params, config["eta"], state["theta"])
+                return 0.5 * jnp.mean((inputs @ theta - target) ** 2), theta
+
+            gradient, theta = jax.grad(loss, has_aux=True)(state["params"])
+            params = jax.tree.map(
+                lambda p, g: p - config["learning_rate"] * g, state["params"], gradient
+            )
+            return {"params": params, "theta": theta, "step": state["step"] + 1}, None
+
+        state, _ = jax.lax.scan(update, state, None, length=log_every)
+        return state, measure(config, data, state)
+
+    return engine.Program(init, advance, segments=updates // log_every, lanes=lanes, first=measure)
+
+
+def arrays(
+    path: Path, domain: str, seeds: Sequence[int], updates: int, batch_size: int, actions: int
+) -> dict:
+    """What every run of a domain reads: points, initial parameters and batches of each seed."""
+    data: dict = dataset.load(path, domain, seeds)
+    n = DOMAINS[domain].n_features
+    keys = [schedule.run_keys(seed) for seed in seeds]
+    init = [schedule.initial_parameters(jnp.asarray(k.init), n, actions) for k in keys]
+    data["w"], data["F"] = (np.stack(leaves) for leaves in zip(*init, strict=True))
+    data["batches"] = np.stack([
+        schedule.batch_indices(jnp.asarray(k.batch), int(count), updates, batch_size)
+        for k, count in zip(keys, data["train"]["count"], strict=True)
+    ])  # fmt: skip
+    return data
+
+
+def lanes(parameterization: str, n: int) -> int:
+    """How many runs share a call: many where a run is small, one where its model fills a cache."""
+    return 1 if parameterization != "explicit" and n >= EXACT_BELOW else 64
+
+
+def table(
+    axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray], log_every: int
+) -> pd.DataFrame:
+    """One row per run and logged step: axis columns, step, metric columns, diverged.
+
+    Args:
+        axes: arrays of shape (runs,).
+        metrics: arrays of shape (runs, logged steps).
+        log_every: updates between two logged steps.
+    """
+    runs, logged = metrics["residual_norm"].shape
+    frame = pd.DataFrame({name: np.repeat(values, logged) for name, values in axes.items()})
+    frame["step"] = np.tile(np.arange(logged) * log_every, runs)
+    for name in METRICS:
+        frame[name] = metrics[name].reshape(-1)
+    frame["diverged"] = np.repeat(~np.isfinite(metrics["residual_norm"][:, -1]), logged)
+    return frame
+
+
+def run(job: Job) -> None:
+    """Trains the whole grid and writes one table."""
+    s = job.settings
+    domain, parameterization, seeds = s["domain"], s["parameterization"], s["seeds"]
+    n = DOMAINS[domain].n_features
+    data = arrays(job.input("dataset"), domain, seeds, s["updates"], s["batch_size"], s["actions"])
+    axes = grid(
+        {
+            "seed": np.arange(len(seeds)),
+            "learning_rate": s["learning_rates"],
+            "eta": s["etas"],
+            "reward_offset": s["reward_offsets"],
+        }
+    )
+    frames = []
+    for backup in s["backups"]:
+        metrics = engine.run(
+            program(
+                model(parameterization, n, backup, s["temperature"]),
+                s["updates"], s["log_every"], lanes(parameterization, n),
+            ),
+            axes, data, threads=job.threads, checkpoint=job.scratch / backup,
+            label=f"{domain} {parameterization}" + f" {backup}" * (len(s["backups"]) > 1),
+        )  # fmt: skip
+        labels = {"domain": domain, "parameterization": parameterization}
+        if parameterization == "implicit_mdp":
+            labels["backup"] = backup
+        named = {**axes, "seed": np.asarray(seeds, dtype=np.int64)[axes["seed"]]}
+        frame = table(named, metrics, s["log_every"])
+        for position, (name, value) in enumerate(labels.items()):
+            frame.insert(position, name, pd.Categorical([value] * len(frame)))
+        frames.append(frame)
+    dataset.write_parquet(pd.concat(frames, ignore_index=True), job.outputs["runs"])

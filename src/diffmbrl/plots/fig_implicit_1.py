@@ -1,0 +1,40 @@
+"""Figure 1 of Gehring et al. 2021: the residual's parts at the start of training."""
+
+import pandas as pd
+
+from diffmbrl.pipeline.stage import Job
+from diffmbrl.plots import style
+
+PARTS = {
+    "residual_ones_norm": r"part along $\mathbf{1}$",
+    "residual_ortho_norm": r"rest, $\|\mathbf{r}^\perp\|$",
+}
+
+
+def draw(summary: pd.DataFrame, axes):
+    """Both parts of the initial residual against the reward offset, of one domain's settings.
+
+    Args:
+        summary: rows of one domain, parameterization, rate and eta.
+        axes: where to draw.
+    """
+    for metric, label in PARTS.items():
+        names = (f"{metric}_t0_mean", f"{metric}_t0_std")
+        style.band(axes, summary, "reward_offset", *names, style.COLORS[metric], label)
+    axes.set_xlabel("reward offset")
+    return axes
+
+
+def run(job: Job) -> None:
+    """Draws one panel a domain; every parameterization starts alike, so explicit stands for all."""
+    summary = pd.read_csv(job.input("summary"))
+    summary = summary[summary["parameterization"] == "explicit"]
+    eta = summary["eta"].min()
+    figure, axes = style.panels(1, 3)
+    for ax, (domain, title) in zip(axes[0], style.DOMAINS.items(), strict=True):
+        rows = summary[(summary["domain"] == domain) & (summary["eta"] == eta)]
+        rows = rows[rows["learning_rate"] == rows["learning_rate"].min()]
+        draw(rows, ax).set_title(title)
+    axes[0, 0].set_ylabel("initial residual norm")
+    note = style.protocol(job.settings) + rf" · initial values at $\eta={eta:g}$"
+    style.finish(figure, note, job.outputs, legend_from=axes[0])

@@ -1,0 +1,84 @@
+"""One look for every figure: palette, sizes, labels, and how a figure is saved."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import seaborn as sns  # noqa: E402
+
+_PALETTE = sns.color_palette("colorblind")
+COLORS = {
+    "explicit": _PALETTE[0],
+    "implicit": _PALETTE[1],
+    "max": _PALETTE[2],
+    "logsumexp": _PALETTE[4],
+    "residual_ones_norm": _PALETTE[2],
+    "residual_ortho_norm": _PALETTE[3],
+    "published": "0.15",
+}
+DOMAINS = {"chain": "Chain", "four_rooms": "Four rooms", "mountain_car": "Mountain car"}
+RC = {
+    "figure.dpi": 100, "savefig.dpi": 150, "font.size": 9, "axes.titlesize": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.alpha": 0.3, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 8,
+    "lines.linewidth": 1.6, "lines.markersize": 4, "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42, "svg.hashsalt": "diffmbrl", "path.simplify": False,
+}  # fmt: skip
+
+
+def panels(rows: int, columns: int, size: tuple[float, float] = (2.6, 2.3), **kwargs):
+    """A grid of axes, each `size` inches; axes come as an array of shape (rows, columns)."""
+    mpl.rcParams.update(RC)
+    width, height = size
+    return plt.subplots(
+        rows, columns, figsize=(width * columns, height * rows + 0.5), squeeze=False, **kwargs
+    )
+
+
+def band(
+    axes, frame: pd.DataFrame, x: str, mean: str, spread: str, color, label: str, **kwargs
+) -> None:
+    """A line of means with a band of one spread either side."""
+    frame = frame.sort_values(x)
+    low, high = frame[mean] - frame[spread], frame[mean] + frame[spread]
+    axes.plot(frame[x], frame[mean], color=color, label=label, marker="o", **kwargs)
+    axes.fill_between(frame[x], low, high, color=color, alpha=0.2, linewidth=0)
+
+
+def mark_diverged(axes, frame: pd.DataFrame, x: str, y: str) -> None:
+    """Writes how many runs diverged above each mean that leaves some out."""
+    for _, row in frame[frame["n_diverged"] > 0].iterrows():
+        if np.isfinite(row[y]):
+            axes.annotate(f"{int(row['n_diverged'])} div.", (row[x], row[y]), fontsize=6,
+                          textcoords="offset points", xytext=(0, 6), ha="center")  # fmt: skip
+
+
+def protocol(settings: Mapping[str, Any], spread: str = "shaded: sample sd over seeds") -> str:
+    """What a figure states of how it was made: scale, seeds, updates, and its intervals."""
+    return (
+        f"scale {settings['scale']} · {len(settings['seeds'])} seeds · "
+        f"{settings['updates']} updates · {spread}"
+    )
+
+
+def finish(figure, note: str, outputs: Mapping[str, Path], legend_from: Sequence | None = None):
+    """Adds the note and a legend below the panels, and saves PDF and PNG without a date."""
+    if legend_from is not None:
+        handles: dict[str, Any] = {}
+        for axes in legend_from:
+            for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+                handles.setdefault(label, handle)
+        figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6)
+        )
+    figure.supxlabel(note, fontsize=7, color="0.35")
+    figure.savefig(outputs["pdf"], format="pdf", metadata={"CreationDate": None})
+    figure.savefig(outputs["png"], format="png", metadata={"Software": None})
+    plt.close(figure)
