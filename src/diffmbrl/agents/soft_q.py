@@ -7,6 +7,7 @@ this measured a quarter faster than rows. An ensemble is one network with a lead
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -35,7 +36,7 @@ def init_mlp(key: jax.Array, sizes: tuple[int, ...], members: int, dtype: Any) -
         Per layer a pair of weights (members, out, in) and biases (members, out, 1).
     """
     layers = []
-    for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
         scale = 0.01 if i == len(sizes) - 2 else 2.0**0.5
         keys = jax.random.split(jax.random.fold_in(fold(key, "layer"), i), members)
         draw = jax.nn.initializers.orthogonal(scale, column_axis=0)
@@ -90,7 +91,7 @@ class SoftQ:
     def logits(
         self, params: Params, obs: Float[Array, "n_obs batch"]
     ) -> Float[Array, "n_actions batch"]:
-        """log pi(a|s) up to a constant: the networks' mean over alpha (eq. 3)."""
+        """Log-probabilities log pi(a|s), up to a constant: the networks' mean over alpha (eq. 3)."""
         return apply_mlp(params, obs).mean(0) / self.alpha
 
     def act(

@@ -71,10 +71,8 @@ class CartPole(CartPoleFunctional):
 class CartPoleEnv(FunctionalJaxEnv):
     """The same environment behind gymnasium's stateful interface."""
 
-    metadata = {"render_modes": [], "jax": True}
-
     def __init__(self, distractors: int = 0):
-        super().__init__(CartPole(distractors), metadata=self.metadata)
+        super().__init__(CartPole(distractors), metadata={"render_modes": [], "jax": True})
 
 
 gym.register(

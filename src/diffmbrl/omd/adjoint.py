@@ -51,7 +51,11 @@ class Adjoint:
         def product(z):
             return jax.tree.map(lambda h, x: h + self.damping * x, hessian(z), z)
 
-        z = self._neumann(product, vector) if self.method == "neumann" else self._cg(product, vector)
+        z = (
+            self._neumann(product, vector)
+            if self.method == "neumann"
+            else self._cg(product, vector)
+        )
         gap = jax.tree.map(jnp.subtract, product(z), vector)
         return z, norm(gap) / jnp.maximum(norm(vector), jnp.finfo(dtype).tiny)
 

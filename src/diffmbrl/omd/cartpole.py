@@ -44,25 +44,26 @@ class Setting:
     probabilistic: bool = False
 
 
-def settings_of(experiment: str, values: Mapping[str, Any]) -> list[Setting]:
+def settings_of(experiment: str, axes: Mapping[str, Any], agents: list[str]) -> list[Setting]:
     """The settings of an experiment, in the order in which they are run.
 
     Args:
         experiment: `width` (figures 4 left and 5), `distractors` (figure 4 right) or
             `ablation` (figure 7, and the effect of the inner optimiser's state).
-        values: the experiment's axes from the config.
+        axes: the experiment's own keys of the config.
+        agents: of the first two experiments.
     """
     if experiment == "width":
-        return [Setting(agent, w) for agent, w in _pairs(values["agents"], values["widths"])]
-    width = values["model_width"]
+        return [Setting(agent, width) for agent, width in _pairs(agents, axes["widths"])]
+    width = axes["model_width"]
     if experiment == "distractors":
-        pairs = _pairs(values["agents"], values["distractors"])
+        pairs = _pairs(agents, axes["distractors"])
         return [Setting(agent, width, n) for agent, n in pairs]
     base = Setting("omd", width)
-    variants = [replace(base, inner_steps=k) for k in values["inner_steps"]]
+    variants = [replace(base, inner_steps=k) for k in axes["inner_steps"]]
     variants += [replace(base, double_q=False), replace(base, inner_optimizer="warm")]
-    variants += [replace(base, adjoint=name) for name in values["adjoints"]]
-    variants += [replace(base, probabilistic=True)] if values["probabilistic"] else []
+    variants += [replace(base, adjoint=name) for name in axes["adjoints"]]
+    variants += [replace(base, probabilistic=True)] if axes["probabilistic"] else []
     return list(dict.fromkeys(variants))
 
 
@@ -83,9 +84,7 @@ def build(setting: Setting, values: Mapping[str, Any]) -> Training:
     model = Model(env.n_obs, N_ACTIONS, setting.width, setting.probabilistic, dtype)
     agent: Agent
     if setting.agent == "omd":
-        adjoint = Adjoint(
-            setting.adjoint, values["adjoint_iterations"], values["adjoint_damping"]
-        )
+        adjoint = Adjoint(setting.adjoint, values["adjoint_iterations"], values["adjoint_damping"])
         warm = setting.inner_optimizer == "warm"
         agent = OMD(q, model, setting.inner_steps, adjoint, warm)
     else:
@@ -102,7 +101,7 @@ def train(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All runs of a setting: their evaluations, and their models' predictions if kept."""
     training = build(setting, values)
-    seeds = np.arange(1, values["seeds_run"] + 1)
+    seeds = np.arange(1, values["seeds"] + 1)
     segments = training.steps // training.segment
     per_call = next(n for n in range(SEGMENTS_PER_CALL, 0, -1) if segments % n == 0)
     sweep = program(training, lanes=1, segments_per_call=per_call)
@@ -159,7 +158,9 @@ def predictions(
     cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
 
     def predict(flat):
-        parts = [p.reshape(leaf.shape) for p, leaf in zip(jnp.split(flat, cuts), leaves, strict=True)]
+        parts = [
+            p.reshape(leaf.shape) for p, leaf in zip(jnp.split(flat, cuts), leaves, strict=True)
+        ]
         return model.predict(jax.tree.unflatten(structure, parts), batch)[0]
 
     predicted = np.asarray(jax.vmap(predict)(jnp.asarray(models)), np.float64)
@@ -193,7 +194,7 @@ def run(job: Job) -> None:
     """Trains every setting of one experiment and writes its tables."""
     values = dict(job.settings)
     curves, shown = [], []
-    for setting in settings_of(values["experiment"], values):
+    for setting in settings_of(values["experiment"], values["axes"], values["agents"]):
         table, predicted = train(setting, values, job.threads, job.scratch)
         curves.append(table)
         shown.append(predicted)

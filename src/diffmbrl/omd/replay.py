@@ -41,9 +41,7 @@ def ordered_draws(key: jax.Array, n: Int[Array, " steps"], k: int) -> Int[Array,
     return jnp.minimum(below, n.astype(jnp.int32) - 1).T
 
 
-def distinct(
-    drawn: Int[Array, " k"], key: jax.Array, n: Int[Array, ""]
-) -> Int[Array, " k"]:
+def distinct(drawn: Int[Array, " k"], key: jax.Array, n: Int[Array, ""]) -> Int[Array, " k"]:
     """k different numbers below n, every such choice equally likely; n must be at least k.
 
     What repeats in `drawn` is drawn again, one number at a time, until it is new. The result

@@ -103,10 +103,15 @@ def _draws(training: Training, key: jax.Array, filled: Array) -> Draws:
         jax.vmap(env.initial)(jax.random.split(fold(key, "reset"), n)),
         jax.random.normal(fold(key, "noise"), noise, jnp.float32),
         jax.random.normal(fold(key, "noise of reset"), noise, jnp.float32),
-        jnp.stack([
-            replay.ordered_draws(jax.random.fold_in(fold(key, "batch"), i), filled, training.batch)
-            for i in range(training.agent.batches)
-        ], axis=1),
+        jnp.stack(
+            [
+                replay.ordered_draws(
+                    jax.random.fold_in(fold(key, "batch"), i), filled, training.batch
+                )
+                for i in range(training.agent.batches)
+            ],
+            axis=1,
+        ),
         jax.random.split(fold(key, "rest"), n),
     )
 
@@ -171,7 +176,9 @@ def _interact(training: Training, carry: Carry, draw: Draws, at: Array) -> Carry
 def _learn(training: Training, carry: Carry, rates: Rates, n: Array, draw: Draws):
     agent = training.agent
     batches = [
-        replay.unpack(carry.rows[replay.distinct(drawn, jax.random.fold_in(draw.key, i), n)], N_ACTIONS)
+        replay.unpack(
+            carry.rows[replay.distinct(drawn, jax.random.fold_in(draw.key, i), n)], N_ACTIONS
+        )
         for i, drawn in enumerate(draw.drawn)
     ]
     return agent.update(carry.agent, batches, rates, draw.key)

@@ -22,6 +22,13 @@ COLORS = {
     "residual_ones_norm": _PALETTE[2],
     "residual_ortho_norm": _PALETTE[3],
     "published": "0.15",
+    "omd": _PALETTE[3],
+    "mle": _PALETTE[0],
+    "vep": _PALETTE[2],
+    "exact": _PALETTE[0],
+    "iterative": _PALETTE[2],
+    "identity": _PALETTE[3],
+    **{f"variant_{i}": _PALETTE[color] for i, color in enumerate((3, 0, 2, 4))},
 }
 DOMAINS = {"chain": "Chain", "four_rooms": "Four rooms", "mountain_car": "Mountain car"}
 RC = {
@@ -52,6 +59,25 @@ def band(
     axes.fill_between(frame[x], low, high, color=color, alpha=0.2, linewidth=0)
 
 
+def estimate(
+    axes, frame: pd.DataFrame, x: str, metric: str, color: str, label: str | None = None,
+    marker: str = "o", **kwargs,
+) -> None:  # fmt: skip
+    """Interquartile mean with its 95% interval, and the mean with one standard error.
+
+    The line and its marks are the interquartile mean, the band its bootstrap interval; the
+    thin line is the mean, its bars one standard error.
+    """
+    frame, shade = frame.sort_values(x), COLORS[color]
+    axes.plot(frame[x], frame[f"{metric}_iqm"], color=shade, marker=marker,
+              label=label or color.upper(), **kwargs)  # fmt: skip
+    axes.fill_between(frame[x], frame[f"{metric}_iqm_low"], frame[f"{metric}_iqm_high"],
+                      color=shade, alpha=0.18, linewidth=0)  # fmt: skip
+    axes.errorbar(frame[x], frame[f"{metric}_mean"], frame[f"{metric}_stderr"], color=shade,
+                  linewidth=0.6, elinewidth=0.6, capsize=1.5, alpha=0.7,
+                  errorevery=max(1, len(frame) // 20))  # fmt: skip
+
+
 def mark_diverged(axes, frame: pd.DataFrame, x: str, y: str) -> None:
     """Writes how many runs diverged above each mean that leaves some out."""
     for _, row in frame[frame["n_diverged"] > 0].iterrows():
@@ -65,6 +91,29 @@ def protocol(settings: Mapping[str, Any], spread: str = "shaded: sample sd over 
     return (
         f"scale {settings['scale']} · {len(settings['seeds'])} seeds · "
         f"{settings['updates']} updates · {spread}"
+    )
+
+
+INTERVALS = "thick: IQM, band: its 95% bootstrap interval; thin: mean, bars: s.e."
+
+
+def tabular_note(settings: Mapping[str, Any]) -> str:
+    """What a figure of the two-state MDP states of how it was made."""
+    return (
+        f"scale {settings['scale']} · {settings['seeds']} seeds · at most "
+        f"{settings['steps']} steps · float64 · {INTERVALS}"
+    )
+
+
+def cartpole_note(settings: Mapping[str, Any]) -> str:
+    """What a CartPole figure states of how it was made, reductions included."""
+    rates = len(settings["inner_lrs"]) * len(settings["taus"])
+    sweep = "one rate and tau" if rates == 1 else f"best of {rates} rates and taus"
+    return (
+        f"scale {settings['scale']} · {settings['seeds']} seeds (paper: 10) · "
+        f"{settings['steps']:,} steps (paper: 200,000) · {settings['precision']} (paper: "
+        f"float64) · {sweep} (paper: best of 6)\nfinal: mean of the last "
+        f"{settings['final_evaluations']} evaluations · {INTERVALS}"
     )
 
 

@@ -15,9 +15,9 @@ from diffmbrl.solve.fixed_point import (
     Solution,
     fixed_point,
 )
-from diffmbrl.solve.linear import GCR, Direct
+from diffmbrl.solve.linear import GCR, Direct, Elimination
 
 __all__ = [
-    "CONVERGED", "GCR", "MAX_STEPS", "NON_FINITE", "RESULTS", "Adjoint", "Direct", "Exact",
-    "Identity", "Iterative", "Method", "Newton", "Picard", "Solution", "fixed_point",
+    "CONVERGED", "GCR", "MAX_STEPS", "NON_FINITE", "RESULTS", "Adjoint", "Direct", "Elimination",
+    "Exact", "Identity", "Iterative", "Method", "Newton", "Picard", "Solution", "fixed_point",
 ]  # fmt: skip

@@ -21,6 +21,26 @@ class Direct:
 
 
 @dataclass(frozen=True)
+class Elimination:
+    """Exact, for a few unknowns: Gaussian elimination written out, without pivoting.
+
+    For row diagonally dominant matrices such as I - gamma P, where pivoting is not needed.
+    Nothing but arithmetic, so batches of small systems run as vector operations instead of
+    one library call each; the program grows with n^2.
+    """
+
+    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns x with A x = b."""
+        n = b.shape[0]
+        columns = jax.vmap(matvec)(jnp.eye(n, dtype=b.dtype))
+        rows = [jnp.append(columns[:, i], b[i]) for i in range(n)]
+        for i in range(n):
+            rows[i] = rows[i] / rows[i][i]
+            rows = [row if k == i else row - row[i] * rows[i] for k, row in enumerate(rows)]
+        return jnp.stack([row[n] for row in rows])
+
+
+@dataclass(frozen=True)
 class GCR:
     """Generalised conjugate residuals: in exact arithmetic the iterates of GMRES.
 

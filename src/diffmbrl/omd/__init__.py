@@ -1,0 +1,1 @@
+"""Explicit and implicit value parameterizations (Gehring et al. 2021)."""
