@@ -91,7 +91,7 @@ class SoftQ:
     def logits(
         self, params: Params, obs: Float[Array, "n_obs batch"]
     ) -> Float[Array, "n_actions batch"]:
-        """Log-probabilities log pi(a|s), up to a constant: the networks' mean over alpha (eq. 3)."""
+        """Scores log pi(a|s), up to a constant: the networks' mean over alpha (eq. 3)."""
         return apply_mlp(params, obs).mean(0) / self.alpha
 
     def act(

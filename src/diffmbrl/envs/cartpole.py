@@ -5,6 +5,7 @@ pole's mass times length that CartPole-v1 has (its own default adds the two). Th
 of CartPole-v1 belongs to whoever steps the environment, as gymnasium's TimeLimit does.
 """
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -36,7 +37,7 @@ class CartPole(CartPoleFunctional):
 
     def get_default_params(self, **kwargs: Any) -> CartPoleParams:
         """CartPole-v1's constants."""
-        return PARAMS.replace(**kwargs)
+        return dataclasses.replace(PARAMS, **kwargs)
 
     def initial(self, rng, params=PARAMS) -> Float32[Array, "4"]:
         """Each coordinate uniform in [-0.05, 0.05]."""
@@ -59,11 +60,13 @@ class CartPole(CartPoleFunctional):
         """The observation whose distractors are `noise`."""
         return jnp.concatenate([state, noise]) if self.distractors else state
 
-    def terminal(self, state, rng=None, params=PARAMS) -> Array:
+    def terminal(self, state, rng=None, params=PARAMS) -> Array:  # type: ignore[override]
         """True once the cart is beyond 2.4 or the pole beyond 12 degrees."""
         return super().terminal(state, rng, params)
 
-    def reward(self, state, action, next_state, rng=None, params=PARAMS) -> Array:
+    def reward(  # type: ignore[override]
+        self, state, action, next_state, rng=None, params=PARAMS
+    ) -> Array:
         """1 a step, the last one included."""
         return super().reward(state, action, next_state, rng, params)
 

@@ -1,1 +1,1 @@
-"""Explicit and implicit value parameterizations (Gehring et al. 2021)."""
+"""Control-oriented model learning by implicit differentiation (Nikishin et al. 2022)."""

@@ -106,13 +106,14 @@ def run(job: Job) -> None:
     s = job.settings
     mdp = two_state()
     bounds = np.linspace(0.0, s["norm_bound_max"], s["norm_bounds"])
-    sigmas = np.logspace(*s["sigma_exponents"], s["sigmas"])
+    low, high = s["sigma_exponents"]
+    sigmas = np.logspace(low, high, s["sigmas"])
     seeds = np.arange(1, s["seeds"] + 1)
 
     def sweep(objective: str, projection: str, adjoint: str = "exact", **axes: Any):
         problem = Problem(mdp, uniform_start(mdp), s["alpha"], objective, projection, adjoint)
-        axes = {"norm_bound": [np.inf], "sigma": [0.0], "seed": seeds} | axes
-        return train(problem, axes, s["steps"], s["learning_rate"], job.threads, job.scratch)
+        full = {"norm_bound": [np.inf], "sigma": [0.0], "seed": seeds} | axes
+        return train(problem, full, s["steps"], s["learning_rate"], job.threads, job.scratch)
 
     def bounded(objective: str) -> list[pd.DataFrame]:
         return [sweep(objective, p, norm_bound=bounds) for p in s["projections"]]

@@ -82,7 +82,7 @@ class State(NamedTuple):
     solved: Array
 
 
-def model_mdp(model: Model, gamma: float, alpha: float) -> DenseMDP:
+def model_mdp(model: Model, gamma: float | Array, alpha: float) -> DenseMDP:
     """The MDP that a model stands for: p = softmax(F / alpha), r = w."""
     return DenseMDP(jax.nn.softmax(model.logits / alpha), model.rewards, gamma)
 
@@ -217,11 +217,13 @@ def report(problem: Problem, state: State, true_q: Array) -> dict[str, Array]:
     }
 
 
-def likelihood_bound(reward_gap: Array, dynamics_gap: Array, r_max: Array, gamma: float) -> Array:
-    """eps_r / (1 - gamma) + gamma eps_p r_max / (2 (1 - gamma)^2) (theorem 2)."""
+def likelihood_bound(
+    reward_gap: Array, dynamics_gap: Array, r_max: Array, gamma: float | Array
+) -> Array:
+    """The likelihood bound, eps_r / (1 - gamma) + gamma eps_p r_max / (2 (1 - gamma)^2) (theorem 2)."""
     return reward_gap / (1 - gamma) + gamma * dynamics_gap * r_max / (2 * (1 - gamma) ** 2)
 
 
-def operator_bound(gap: Array, gamma: float) -> Array:
-    """eps / (1 - gamma), eps = max |B Q - B_theta Q| (theorem 2)."""
+def operator_bound(gap: Array, gamma: float | Array) -> Array:
+    """The operator bound, eps / (1 - gamma), eps = max |B Q - B_theta Q| (theorem 2)."""
     return gap / (1 - gamma)

@@ -1,7 +1,7 @@
 """CartPole training of one agent: environment, replay, updates and evaluation, all compiled."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

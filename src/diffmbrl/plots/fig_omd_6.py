@@ -34,7 +34,9 @@ def run(job: Job) -> None:
     theirs = theirs[theirs["figure"] == "figure 6"]
     for adjoint, marker in (("exact", "x"), ("identity", "+")):
         part = theirs[theirs["adjoint"] == adjoint]
-        axes[0, 0].plot(part["x"], part["mean"], marker, color=style.COLORS["published"],
-                        markersize=5, label=f"published mean, {LABELS[adjoint]}", zorder=3)  # fmt: skip
+        axes[0, 0].plot(
+            part["x"], part["mean"], marker, color=style.COLORS["published"], markersize=5,
+            label=f"published mean, {LABELS[adjoint]}", zorder=3,
+        )  # fmt: skip
     note = style.tabular_note(job.settings)
     style.finish(figure, note, job.outputs, legend_from=axes[0])

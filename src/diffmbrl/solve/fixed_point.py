@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffmbrl.solve.linear import GCR, Direct
+from diffmbrl.solve.linear import GCR, Direct, LinearSolver
 
 PyTree = Any
 Map = Callable[[Float[Array, " n"], PyTree], Float[Array, " n"]]
@@ -66,7 +66,7 @@ class Newton:
     Where f takes a maximum over actions, this is policy iteration.
     """
 
-    linear: Direct | GCR = Direct()
+    linear: LinearSolver = Direct()
     rtol: float = 0.0
     atol: float = 1e-10
     max_steps: int = 50
@@ -125,7 +125,7 @@ class Exact:
 class Iterative:
     """The implicit function theorem, the linear system solved to a tolerance."""
 
-    linear: GCR = GCR()
+    linear: LinearSolver = GCR()
 
     def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
         """Solves (I - J^T) lambda = cotangent to the linear solver's tolerance."""

@@ -2,12 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 MatVec = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+
+
+class LinearSolver(Protocol):
+    """Solves A x = b."""
+
+    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns x with A x = b."""
+        ...
 
 
 @dataclass(frozen=True)
