@@ -167,7 +167,7 @@ class OMD(Agent):
         return state, Losses(mse, loss, value, residual)
 
     def implicit_gradient(self, model, q, target, batch: Batch, key) -> tuple[Params, Array]:
-        """Gradient d L_true / d theta = -(d L_true / d w) H^-1 (d^2 L / d w d theta) (eqs. 7 and 13).
+        """Gradient of L_true: -(d L_true / d w) H^-1 (d^2 L / d w d theta) (eqs. 7 and 13).
 
         H is the Hessian of the inner loss L in w, as the adjoint sees it. The mixed term is
         the gradient, in theta, of L's derivative along the adjoint vector: forward over w,

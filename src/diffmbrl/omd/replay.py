@@ -42,7 +42,7 @@ def ordered_draws(key: jax.Array, n: Int[Array, " steps"], k: int) -> Int[Array,
 
 
 def distinct(drawn: Int[Array, " k"], key: jax.Array, n: Int[Array, ""]) -> Int[Array, " k"]:
-    """As many different numbers below n as drawn, every choice equally likely; n must be at least k.
+    """Different numbers below n, every choice of k equally likely; n must be at least k.
 
     What repeats in `drawn` is drawn again, one number at a time, until it is new. The result
     is the first k distinct numbers of a uniform sequence, whose set is uniform by symmetry;

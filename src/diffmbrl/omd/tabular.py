@@ -112,7 +112,7 @@ def run(job: Job) -> None:
 
     def sweep(objective: str, projection: str, adjoint: str = "exact", **axes: Any):
         problem = Problem(mdp, uniform_start(mdp), s["alpha"], objective, projection, adjoint)
-        full = {"norm_bound": [np.inf], "sigma": [0.0], "seed": seeds} | axes
+        full: dict[str, Any] = {"norm_bound": [np.inf], "sigma": [0.0], "seed": seeds} | axes
         return train(problem, full, s["steps"], s["learning_rate"], job.threads, job.scratch)
 
     def bounded(objective: str) -> list[pd.DataFrame]:

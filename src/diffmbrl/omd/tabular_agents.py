@@ -220,7 +220,7 @@ def report(problem: Problem, state: State, true_q: Array) -> dict[str, Array]:
 def likelihood_bound(
     reward_gap: Array, dynamics_gap: Array, r_max: Array, gamma: float | Array
 ) -> Array:
-    """The likelihood bound, eps_r / (1 - gamma) + gamma eps_p r_max / (2 (1 - gamma)^2) (theorem 2)."""
+    """MLE's: eps_r / (1 - gamma) + gamma eps_p r_max / (2 (1 - gamma)^2) (theorem 2)."""
     return reward_gap / (1 - gamma) + gamma * dynamics_gap * r_max / (2 * (1 - gamma) ** 2)
 
 
