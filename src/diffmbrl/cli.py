@@ -7,6 +7,8 @@ from pathlib import Path
 
 from diffmbrl.errors import UserError
 
+_COMPARE_EXITS = "exit code: 0 agrees, 1 below the bar, 2 wrong or missing input"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code. Errors that are the user's are one line."""
@@ -37,6 +39,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from diffmbrl.implicit import report
+
+    return report.main(arguments)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="diffmbrl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -49,6 +57,15 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--log", type=Path, help="a file that gets errors too")
     run.add_argument("--device", default="auto", help="auto, cpu or gpu")
     run.add_argument("--settings", nargs="*", default=[], metavar="NAME=JSON")
+    compare = commands.add_parser("compare", help="hold our results against published numbers")
+    papers = compare.add_subparsers(required=True, metavar="PAPER")
+    implicit = papers.add_parser("implicit", help="Gehring et al. 2021", epilog=_COMPARE_EXITS)
+    implicit.set_defaults(command=_compare)
+    implicit.add_argument("--scale", default="laptop", choices=["smoke", "laptop", "paper"])
+    implicit.add_argument(
+        "--published", type=Path, metavar="FOLDER_OR_PARQUET",
+        help="the authors' released run logs: compares run by run as well",
+    )  # fmt: skip
     return parser
 
 

@@ -114,6 +114,6 @@ class SoftQ:
         Returns:
             The loss and the mean value of the actions taken.
         """
-        q = jnp.sum(apply_mlp(params, batch.obs) * batch.action, axis=1)
-        error = q - self.target(target_params, batch)
+        q = jnp.sum(apply_mlp(params, batch.obs) * batch.action[None], axis=1)
+        error = q - self.target(target_params, batch)[None]
         return jnp.mean(error**2), jnp.mean(q)

@@ -1,5 +1,6 @@
 """Stage: offline data of one domain, every seed, by epsilon-greedy rollouts."""
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -7,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
-from tqdm import tqdm
 
 from diffmbrl.envs.dense import DenseFunctional
 from diffmbrl.envs.mountain_car import MountainCarFunctional, MountainCarParams, energy_pumping
 from diffmbrl.implicit import schedule
 from diffmbrl.implicit.dataset import write_parquet
-from diffmbrl.implicit.domains import DOMAINS, behaviour
-from diffmbrl.mdp.dense import epsilon_greedy, policy_values
+from diffmbrl.implicit.domains import DOMAINS, behaviour, mdp_of
+from diffmbrl.mdp.dense import DenseMDP, epsilon_greedy, policy_values
 from diffmbrl.pipeline.stage import Job
 
 
@@ -28,41 +28,56 @@ class Rollout(NamedTuple):
 
 
 def rollout_mdp(
-    domain: str, epsilon: float, keys: schedule.SetKeys, trajectories: int, steps: int
+    mdp: DenseMDP,
+    behaviour: Float[Array, "s a"],
+    environment: Array,
+    policy: Array,
+    trajectories: int,
+    steps: int,
 ) -> Rollout:
-    """Trajectories of exactly `steps` steps in a dense MDP, absorbing state included."""
-    env = DenseFunctional(DOMAINS[domain].mdp)
-    policy = behaviour(domain, epsilon)
+    """Trajectories of exactly `steps` steps in a dense MDP, absorbing state included.
+
+    Args:
+        mdp: the environment.
+        behaviour: probabilities of the actions in each state.
+        environment: the environment's raw key.
+        policy: the policy's raw key.
+        trajectories: how many.
+        steps: of each.
+    """
+    env = DenseFunctional(mdp)
 
     def step(carry, _):
         state, key, env_key = carry
         key, use = jax.random.split(key)
-        action = schedule.sample_action(use, policy[state])
+        action = schedule.sample_action(use, behaviour[state])
         use, env_key = jax.random.split(env_key)
-        reward = env.reward(state, action, None)
-        now = (state[None].astype(float), action, reward, jnp.asarray(False))
-        return (env.transition(state, action, use), key, env_key), now
+        now = (state[None].astype(float), action, env.reward(state, action, None), False)
+        return (env.transition(state, action, use), key, env_key), Rollout(*now)
 
     def trajectory(carry, _):
         policy_key, env_key = carry
         key, policy_key = jax.random.split(policy_key)
         use, env_key = jax.random.split(env_key)
-        (_, _, env_key), now = jax.lax.scan(
-            step, (env.initial(use), key, env_key), None, length=steps
-        )
-        return (policy_key, env_key), Rollout(*now)
+        start = (env.initial(use), key, env_key)
+        (_, _, env_key), now = jax.lax.scan(step, start, None, length=steps)
+        return (policy_key, env_key), now
 
-    start = (jnp.asarray(keys.policy), jax.random.PRNGKey(keys.environment))
-    return jax.lax.scan(trajectory, start, None, length=trajectories)[1]
+    return jax.lax.scan(trajectory, (policy, environment), None, length=trajectories)[1]
 
 
 def rollout_mountain_car(
-    epsilon: float, keys: schedule.SetKeys, trajectories: int, steps: int
+    epsilon: float, starts: Float[Array, " n"], policy: Array, steps: int
 ) -> Rollout:
-    """Trajectories of at most `steps` steps of mountain car; steps after the goal are padding."""
-    env, params = MountainCarFunctional(), MountainCarParams()
-    draw = np.random.default_rng(keys.environment)
-    starts = [draw.uniform(params.start_low, params.start_high) for _ in range(trajectories)]
+    """Trajectories of `steps` steps of mountain car; steps after the goal are padding.
+
+    Args:
+        epsilon: exploration of the behaviour policy.
+        starts: start position of each trajectory.
+        policy: the policy's raw key.
+        steps: of each.
+    """
+    env = MountainCarFunctional()
 
     def step(carry, _):
         state, key = carry
@@ -70,16 +85,15 @@ def rollout_mountain_car(
         observation = env.observation(state)
         action = schedule.sample_action(use, epsilon_greedy(energy_pumping(observation), epsilon))
         after = env.transition(state, action)
-        now = (observation.astype(float), action, env.reward(state, action, after),
-               env.terminal(after))  # fmt: skip
-        return (after, key), now
+        reward = env.reward(state, action, after)
+        return (after, key), Rollout(observation, action, reward, env.terminal(after))
 
     def trajectory(policy_key, start):
         key, policy_key = jax.random.split(policy_key)
         state = jnp.stack([start, jnp.zeros_like(start)])
-        return policy_key, Rollout(*jax.lax.scan(step, (state, key), None, length=steps)[1])
+        return policy_key, jax.lax.scan(step, (state, key), None, length=steps)[1]
 
-    return jax.lax.scan(trajectory, jnp.asarray(keys.policy), jnp.asarray(starts))[1]
+    return jax.lax.scan(trajectory, policy, starts)[1]
 
 
 def returns_to_go(
@@ -125,50 +139,75 @@ def table(
     return pd.concat(frames, ignore_index=True)
 
 
-def exact_values(domain: str, seed: int, epsilon: float) -> pd.DataFrame:
+def exact_values(mdp: DenseMDP, policy: Float[Array, "s a"]) -> pd.DataFrame:
     """The evaluation set of a dense MDP: every state with its exact value as the return."""
-    mdp = DOMAINS[domain].mdp
-    values = np.asarray(policy_values(mdp, behaviour(domain, epsilon)))
+    values = np.asarray(policy_values(mdp, policy))
     states = np.arange(mdp.n_states)
     return pd.DataFrame({
-        "seed": seed, "split": "evaluation", "trajectory": states, "t": 0,
+        "split": "evaluation", "trajectory": states, "t": 0,
         "state": states.astype(float), "action": -1, "reward": np.nan,
         "terminated": False, "truncated": False,
         "return": values, "discount_sum": 1 / (1 - mdp.gamma),
     })  # fmt: skip
 
 
-def collect(
-    domain: str, seed: int, epsilon: float, trajectories: int, steps: int, evaluation_steps: int
+def collect_mdp(
+    domain: str, seeds: Sequence[int], epsilon: float, trajectories: int, steps: int
 ) -> pd.DataFrame:
-    """Training and evaluation set of one seed.
+    """Training trajectories and exact evaluation values of a dense MDP, every seed."""
+    mdp, policy = mdp_of(domain), behaviour(domain, epsilon)
+    keys = [schedule.set_keys(seed)[0] for seed in seeds]
+    environments = np.stack([np.asarray(jax.random.PRNGKey(key.environment)) for key in keys])
+    rollouts = _over_seeds(
+        lambda env, key: rollout_mdp(mdp, policy, env, key, trajectories, steps),
+        environments, np.stack([key.policy for key in keys]),
+    )  # fmt: skip
+    exact, frames = exact_values(mdp, policy), []
+    for seed, rollout in zip(seeds, rollouts, strict=True):
+        frames += [table(domain, seed, "train", rollout), exact.assign(seed=seed)]
+    return pd.concat(frames, ignore_index=True)
 
-    Args:
-        domain: a key of DOMAINS.
-        seed: of the run.
-        epsilon: exploration of the behaviour policy.
-        trajectories: how many the training set has.
-        steps: the most steps a trajectory has.
-        evaluation_steps: how many steps the evaluation set has, where exact values are unknown.
-    """
-    training, evaluation = schedule.set_keys(seed)
-    if domain != "mountain_car":
-        rollout = jax.jit(lambda: rollout_mdp(domain, epsilon, training, trajectories, steps))()
-        return pd.concat([
-            table(domain, seed, "train", rollout), exact_values(domain, seed, epsilon)
-        ])  # fmt: skip
+
+def collect_mountain_car(
+    seeds: Sequence[int], epsilon: float, trajectories: int, steps: int, evaluation_steps: int
+) -> pd.DataFrame:
+    """Training trajectories and `evaluation_steps` further steps of mountain car, every seed."""
     shortest = 50  # no episode is shorter: the car needs about 90 steps to build momentum
-    more = -(-evaluation_steps // shortest)
-    return pd.concat([
-        table(domain, seed, "train", rollout_mountain_car(epsilon, training, trajectories, steps)),
-        table(domain, seed, "evaluation",
-              rollout_mountain_car(epsilon, evaluation, more, steps), evaluation_steps),
-    ])  # fmt: skip
+    sets = (("train", trajectories, None),
+            ("evaluation", -(-evaluation_steps // shortest), evaluation_steps))  # fmt: skip
+    frames = []
+    for index, (split, count, limit) in enumerate(sets):
+        keys = [schedule.set_keys(seed)[index] for seed in seeds]
+        rollouts = _over_seeds(
+            lambda starts, policy: rollout_mountain_car(epsilon, starts, policy, steps),
+            np.stack([start_positions(key.environment, count) for key in keys]),
+            np.stack([key.policy for key in keys]),
+        )
+        frames += [
+            table("mountain_car", seed, split, rollout, limit)
+            for seed, rollout in zip(seeds, rollouts, strict=True)
+        ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def start_positions(environment: int, count: int) -> Float[np.ndarray, " count"]:
+    """The published runs' start positions, drawn by numpy from the environment's seed."""
+    params, draw = MountainCarParams(), np.random.default_rng(environment)
+    return np.array([draw.uniform(params.start_low, params.start_high) for _ in range(count)])
+
+
+def _over_seeds(rollout: Callable[..., Rollout], *arrays: np.ndarray) -> list[Rollout]:
+    stacked = jax.jit(lambda arrays: jax.lax.map(lambda mine: rollout(*mine), arrays))(arrays)
+    leaves = [np.asarray(leaf) for leaf in stacked]
+    return [Rollout(*mine) for mine in zip(*leaves, strict=True)]
 
 
 def run(job: Job) -> None:
     """Collects every seed's sets and writes them as one table."""
-    settings = dict(job.settings)
-    seeds, domain = settings.pop("seeds"), settings.pop("domain")
-    frames = [collect(domain, seed, **settings) for seed in tqdm(seeds, desc=domain, unit="seed")]
-    write_parquet(pd.concat(frames, ignore_index=True), job.outputs["dataset"])
+    s = dict(job.settings)
+    domain, evaluation_steps = s.pop("domain"), s.pop("evaluation_steps")
+    if domain == "mountain_car":
+        frame = collect_mountain_car(**s, evaluation_steps=evaluation_steps)
+    else:
+        frame = collect_mdp(domain, **s)
+    write_parquet(frame, job.outputs["dataset"])

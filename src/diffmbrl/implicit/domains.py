@@ -34,16 +34,23 @@ DOMAINS: Mapping[str, Domain] = {
 }
 
 
+def mdp_of(domain: str) -> DenseMDP:
+    """The dense MDP of a domain that has one."""
+    mdp = DOMAINS[domain].mdp
+    if mdp is None:
+        raise ValueError(f"{domain} has no dense MDP")
+    return mdp
+
+
 def behaviour(domain: str, epsilon: float) -> Float[Array, "s a"]:
     """The epsilon-greedy behaviour policy of a domain with a dense MDP.
 
     Chain: around always advancing. Four rooms: around the optimal actions (value iteration to
     1e-6), ties shared.
     """
-    mdp = DOMAINS[domain].mdp
     if domain == "chain":
         return epsilon_greedy(jnp.asarray(chain.policy()), epsilon)
-    return epsilon_greedy(greedy(optimal_q(mdp, 1e-6), 1e-5), epsilon)
+    return epsilon_greedy(greedy(optimal_q(mdp_of(domain), 1e-6), 1e-5), epsilon)
 
 
 def features(domain: str, observation: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n k"]:

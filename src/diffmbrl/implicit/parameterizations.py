@@ -16,7 +16,7 @@ from diffmbrl.mdp.dense import soft_max
 from diffmbrl.solve import Adjoint, Method, fixed_point
 
 Params = dict[str, Array]
-WARM_BELOW = 1e4
+BOUNDED = 1e4
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,24 @@ class Implicit:
         return {"w": w, "F": F}
 
     def values(self, params: Params, eta: Float[Array, ""], guess: Array) -> Float[Array, " n"]:
-        """Solves for theta, from `guess` (the last solution) or from w; differentiable with respect to params."""
-        # A start at values of 1e20 would leave rounding errors of 1e4 in every entry, and whether a
-        # run that blew up overflows hangs on its small entries (docs/implicit.md, detail 4).
-        start = jnp.where(jnp.max(jnp.abs(guess)) < WARM_BELOW, guess, params["w"].max(axis=1))
-        transition = jax.nn.softmax(params["F"], axis=-1)
-        args = (params["w"], transition, eta)
-        backup = self._chain if params["w"].shape[1] == 1 else self._mdp
-        return fixed_point(backup, start, args, method=self.method, adjoint=self.adjoint).value
+        """Solves for theta, from `guess` (the last solution) or w; differentiable in params.
+
+        While values are bounded the solve starts at `guess` and is preconditioned. A run that
+        blows up goes without: a start at values of 1e20 would leave rounding errors of 1e4 in
+        every entry, and whether such a run overflows in the end hangs on its small entries
+        (docs/implicit.md, detail 4).
+        """
+        w, transition = params["w"], jax.nn.softmax(params["F"], axis=-1)
+        bounded = jnp.max(jnp.abs(guess)) < BOUNDED
+        stay = jnp.einsum("iai->i", transition) / w.shape[1]
+        return fixed_point(
+            self._chain if w.shape[1] == 1 else self._mdp,
+            jnp.where(bounded, guess, w.max(axis=1)),
+            (w, transition, eta),
+            method=self.method,
+            adjoint=self.adjoint,
+            diagonal=jnp.where(bounded, 1 - eta * stay, 1.0),
+        ).value
 
     @staticmethod
     def _chain(theta: Array, args: tuple) -> Array:

@@ -36,8 +36,8 @@ def model(
     if n < EXACT_BELOW:
         newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
         return Implicit(newton, Exact(), backup, temperature)
-    newton = Newton(GCR(rtol=1e-14, atol=1e-8), rtol=tolerance, atol=1e-8, max_steps=steps)
-    return Implicit(newton, Iterative(GCR(rtol=1e-12)), backup, temperature)
+    newton = Newton(GCR(rtol=1e-15, atol=1e-7), rtol=tolerance, atol=1e-7, max_steps=steps)
+    return Implicit(newton, Iterative(GCR(rtol=1e-14)), backup, temperature)
 
 
 def residuals(

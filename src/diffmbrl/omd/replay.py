@@ -25,7 +25,8 @@ def unpack(rows: Float[Array, "batch width"], n_actions: int) -> Batch:
     columns = rows.T
     n = (len(columns) - 3) // 2
     action, reward, continues = columns[2 * n :]
-    one_hot = (action == jnp.arange(n_actions, dtype=rows.dtype)[:, None]).astype(rows.dtype)
+    kinds = jnp.arange(n_actions, dtype=rows.dtype)
+    one_hot = (action[None] == kinds[:, None]).astype(rows.dtype)
     return Batch(columns[:n], one_hot, reward, columns[n : 2 * n], continues)
 
 
@@ -37,8 +38,8 @@ def ordered_draws(key: jax.Array, n: Int[Array, " steps"], k: int) -> Int[Array,
     """
     gaps = jax.random.exponential(key, (k + 1, len(n)), jnp.float64)
     total, sums = jax.lax.scan(lambda total, gap: (total + gap,) * 2, jnp.zeros(len(n)), gaps)
-    below = jnp.floor(sums[:-1] / total * n).astype(jnp.int32)
-    return jnp.minimum(below, n.astype(jnp.int32) - 1).T
+    below = jnp.floor(sums[:-1] / total[None] * n[None]).astype(jnp.int32)
+    return jnp.minimum(below, n.astype(jnp.int32)[None] - 1).T
 
 
 def distinct(drawn: Int[Array, " k"], key: jax.Array, n: Int[Array, ""]) -> Int[Array, " k"]:

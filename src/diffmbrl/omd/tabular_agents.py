@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from diffmbrl.mdp.dense import DenseMDP, expected_return, soft_bellman
 from diffmbrl.solve import (
+    GCR,
     Adjoint,
     Elimination,
     Identity,
@@ -27,7 +28,7 @@ OBJECTIVES = ("return", "bellman", "likelihood")
 PROJECTIONS = ("published", "joint", "none")
 ADJOINTS: dict[str, Adjoint] = {
     "exact": Iterative(Elimination()),
-    "iterative": Iterative(),
+    "iterative": Iterative(GCR()),
     "identity": Identity(),
 }
 TOLERANCE = 1e-10

@@ -20,7 +20,7 @@ def draw(rows: pd.DataFrame, axes, limit: float):
     """
     rates = np.sort(rows["learning_rate"].unique())
     colors = sns.color_palette("viridis", len(rates))
-    for rate, color in zip(rates, colors, strict=True):
+    for row, (rate, color) in enumerate(zip(rates, colors, strict=True)):
         part = rows[rows["learning_rate"] == rate].sort_values("reward_offset")
         lost = int(part["n_diverged"].sum())
         label = rf"$2^{{{np.log2(rate):.0f}}}$"
@@ -29,7 +29,7 @@ def draw(rows: pd.DataFrame, axes, limit: float):
         })  # fmt: skip
         style.band(axes, part, "reward_offset", "mean", "std", color, label)
         if lost:
-            axes.annotate(f"{label}: {lost} diverged", (0.02, 0.98 - 0.07 * list(rates).index(rate)),
+            axes.annotate(f"{label}: {lost} diverged", (0.02, 0.98 - 0.07 * row),
                           xycoords="axes fraction", va="top", fontsize=6, color=color)  # fmt: skip
     axes.set_ylim(0, limit)
     axes.set_xlabel("reward offset")

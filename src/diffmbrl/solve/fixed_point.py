@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffmbrl.solve.linear import GCR, Direct, LinearSolver
+from diffmbrl.solve.linear import Direct, LinearSolver
 
 PyTree = Any
 Map = Callable[[Float[Array, " n"], PyTree], Float[Array, " n"]]
@@ -40,8 +40,10 @@ class Solution(NamedTuple):
 class Method(Protocol):
     """A forward method: from a start to a fixed point."""
 
-    def solve(self, f: Map, x0: Float[Array, " n"], args: PyTree) -> Solution:
-        """Iterates x = f(x, args) from x0."""
+    def solve(
+        self, f: Map, x0: Float[Array, " n"], args: PyTree, diagonal: Float[Array, " n"] | None
+    ) -> Solution:
+        """Iterates x = f(x, args) from x0; `diagonal` is about the diagonal of I - J."""
         ...
 
 
@@ -53,7 +55,13 @@ class Picard:
     atol: float = 1e-10
     max_steps: int = 5000
 
-    def solve(self, f: Map, x0: Float[Array, " n"], args: PyTree) -> Solution:
+    def solve(
+        self,
+        f: Map,
+        x0: Float[Array, " n"],
+        args: PyTree,
+        diagonal: Float[Array, " n"] | None = None,
+    ) -> Solution:
         """Iterates from x0."""
         return _iterate(lambda x: f(x, args), f, x0, args, self)
 
@@ -66,17 +74,23 @@ class Newton:
     Where f takes a maximum over actions, this is policy iteration.
     """
 
-    linear: LinearSolver = Direct()
+    linear: LinearSolver
     rtol: float = 0.0
     atol: float = 1e-10
     max_steps: int = 50
 
-    def solve(self, f: Map, x0: Float[Array, " n"], args: PyTree) -> Solution:
+    def solve(
+        self,
+        f: Map,
+        x0: Float[Array, " n"],
+        args: PyTree,
+        diagonal: Float[Array, " n"] | None = None,
+    ) -> Solution:
         """Iterates from x0."""
 
         def step(x):
             after, push = jax.linearize(lambda x: f(x, args), x)
-            return x + self.linear.solve(lambda v: v - push(v), after - x)
+            return x + self.linear.solve(lambda v: v - push(v), after - x, diagonal)
 
         if self.max_steps > 1:
             return _iterate(step, f, x0, args, self)
@@ -107,7 +121,12 @@ def _iterate(step, f: Map, x0, args, method) -> Solution:
 class Adjoint(Protocol):
     """Applies (I - J^T)^-1 to a cotangent, given the product with J^T."""
 
-    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+    def solve(
+        self,
+        pull: Callable,
+        cotangent: Float[Array, " n"],
+        diagonal: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " n"]:
         """Returns lambda with lambda = cotangent + J^T lambda."""
         ...
 
@@ -116,7 +135,12 @@ class Adjoint(Protocol):
 class Exact:
     """The implicit function theorem, the linear system factorised."""
 
-    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+    def solve(
+        self,
+        pull: Callable,
+        cotangent: Float[Array, " n"],
+        diagonal: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " n"]:
         """Solves (I - J^T) lambda = cotangent exactly."""
         return Direct().solve(lambda v: v - pull(v), cotangent)
 
@@ -125,18 +149,28 @@ class Exact:
 class Iterative:
     """The implicit function theorem, the linear system solved to a tolerance."""
 
-    linear: LinearSolver = GCR()
+    linear: LinearSolver
 
-    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+    def solve(
+        self,
+        pull: Callable,
+        cotangent: Float[Array, " n"],
+        diagonal: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " n"]:
         """Solves (I - J^T) lambda = cotangent to the linear solver's tolerance."""
-        return self.linear.solve(lambda v: v - pull(v), cotangent)
+        return self.linear.solve(lambda v: v - pull(v), cotangent, diagonal)
 
 
 @dataclass(frozen=True)
 class Identity:
     """Replaces the inverse by the identity: lambda = cotangent (Nikishin et al. 2022)."""
 
-    def solve(self, pull: Callable, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
+    def solve(
+        self,
+        pull: Callable,
+        cotangent: Float[Array, " n"],
+        diagonal: Float[Array, " n"] | None = None,
+    ) -> Float[Array, " n"]:
         """Returns the cotangent."""
         return cotangent
 
@@ -148,6 +182,7 @@ def fixed_point(
     *,
     method: Method,
     adjoint: Adjoint,
+    diagonal: Float[Array, " n"] | None = None,
 ) -> Solution:
     """Solves x = f(x, args); the value is differentiable with respect to args (reverse mode).
 
@@ -157,26 +192,30 @@ def fixed_point(
         args: what the gradient is with respect to.
         method: how x is found.
         adjoint: how the gradient is found.
+        diagonal: about the diagonal of I - J, where it is known: iterative linear solvers,
+            forward and adjoint, precondition with it. Speed only; no gradient flows to it.
     """
-    return _fixed_point(f, method, adjoint, jax.lax.stop_gradient(x0), args)
+    constants = jax.lax.stop_gradient((x0, diagonal))
+    return _fixed_point(f, method, adjoint, constants, args)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _fixed_point(f, method, adjoint, x0, args):
-    return method.solve(f, x0, args)
+def _fixed_point(f, method, adjoint, constants, args):
+    x0, diagonal = constants
+    return method.solve(f, x0, args, diagonal)
 
 
-def _forward(f, method, adjoint, x0, args):
-    solution = method.solve(f, x0, args)
-    return solution, (solution.value, args)
+def _forward(f, method, adjoint, constants, args):
+    solution = _fixed_point(f, method, adjoint, constants, args)
+    return solution, (solution.value, constants, args)
 
 
 def _backward(f, method, adjoint, saved, cotangent):
-    x, args = saved
+    x, constants, args = saved
     _, pull = jax.vjp(lambda x: f(x, args), x)
-    weights = adjoint.solve(lambda v: pull(v)[0], cotangent.value)
+    weights = adjoint.solve(lambda v: pull(v)[0], cotangent.value, constants[1])
     _, pull_args = jax.vjp(lambda args: f(x, args), args)
-    return jnp.zeros_like(x), pull_args(weights)[0]
+    return jax.tree.map(jnp.zeros_like, constants), pull_args(weights)[0]
 
 
 _fixed_point.defvjp(_forward, _backward)

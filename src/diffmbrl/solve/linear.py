@@ -14,8 +14,10 @@ MatVec = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 class LinearSolver(Protocol):
     """Solves A x = b."""
 
-    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns x with A x = b."""
+    def solve(
+        self, matvec: MatVec, b: Float[Array, " n"], diagonal: Float[Array, " n"] | None = None
+    ) -> Float[Array, " n"]:
+        """Returns x with A x = b; `diagonal` is about A's diagonal, where it is known."""
         ...
 
 
@@ -23,8 +25,10 @@ class LinearSolver(Protocol):
 class Direct:
     """Exact: writes A out as a dense matrix, column by column, and factorises it."""
 
-    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns x with A x = b; O(n^3)."""
+    def solve(
+        self, matvec: MatVec, b: Float[Array, " n"], diagonal: Float[Array, " n"] | None = None
+    ) -> Float[Array, " n"]:
+        """Returns x with A x = b; O(n^3). `diagonal` is not needed."""
         matrix = jax.vmap(matvec, out_axes=1)(jnp.eye(b.shape[0], dtype=b.dtype))
         return jnp.linalg.solve(matrix, b)
 
@@ -33,13 +37,16 @@ class Direct:
 class Elimination:
     """Exact, for a few unknowns: Gaussian elimination written out, without pivoting.
 
-    For row diagonally dominant matrices such as I - gamma P, where pivoting is not needed.
+    For diagonally dominant matrices such as I - gamma P and its transpose, where pivoting is
+    not needed.
     Nothing but arithmetic, so batches of small systems run as vector operations instead of
     one library call each; the program grows with n^2.
     """
 
-    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns x with A x = b."""
+    def solve(
+        self, matvec: MatVec, b: Float[Array, " n"], diagonal: Float[Array, " n"] | None = None
+    ) -> Float[Array, " n"]:
+        """Returns x with A x = b. `diagonal` is not needed."""
         n = b.shape[0]
         columns = jax.vmap(matvec)(jnp.eye(n, dtype=b.dtype))
         rows = [jnp.append(columns[:, i], b[i]) for i in range(n)]
@@ -67,11 +74,14 @@ class GCR:
     rtol: float = 1e-10
     atol: float = 0.0
     max_steps: int = 200
-    memory: int = 12
+    memory: int = 20
 
-    def solve(self, matvec: MatVec, b: Float[Array, " n"]) -> Float[Array, " n"]:
+    def solve(
+        self, matvec: MatVec, b: Float[Array, " n"], diagonal: Float[Array, " n"] | None = None
+    ) -> Float[Array, " n"]:
         """Returns x with A x = b to the tolerance, starting from zero.
 
+        `diagonal`, about the diagonal of A, scales the directions (Jacobi preconditioning).
         Where b or A is not finite, so is x: failure shows in the value.
         """
         target = self.rtol * jnp.linalg.norm(b) + self.atol
@@ -83,7 +93,8 @@ class GCR:
 
         def step(carry):
             x, r, directions, images, k = carry
-            z, q = r, matvec(r)
+            z = r if diagonal is None else r / diagonal
+            q = matvec(z)
             for _ in range(2):  # once more, since one pass loses orthogonality to rounding
                 overlap = images @ q
                 q, z = q - overlap @ images, z - overlap @ directions
