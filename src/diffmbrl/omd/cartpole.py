@@ -17,6 +17,7 @@ import pandas as pd
 
 from diffmbrl.agents.soft_q import Batch, SoftQ
 from diffmbrl.envs.cartpole import N_ACTIONS, N_PHYSICS, STEP_LIMIT, CartPole
+from diffmbrl.errors import ConfigError
 from diffmbrl.omd.adjoint import Adjoint
 from diffmbrl.omd.agents import MLE, OMD, VEP, Agent
 from diffmbrl.omd.models import Model
@@ -74,7 +75,19 @@ def _pairs(agents: list[str], sizes: list[int]) -> Iterator[tuple[str, int]]:
 
 
 def build(setting: Setting, values: Mapping[str, Any]) -> Training:
-    """The training that a setting stands for."""
+    """The training that a setting stands for.
+
+    Raises:
+        ConfigError: values that do not go together.
+    """
+    steps, every = values["steps"], values["evaluate_every"]
+    warmup, batch = values["warmup"], values["batch"]
+    if steps % every:
+        raise ConfigError(f"steps = {steps}: must be a multiple of evaluate_every = {every}")
+    if warmup > every:
+        raise ConfigError(f"warmup = {warmup}: must be at most evaluate_every = {every}")
+    if batch > warmup:
+        raise ConfigError(f"batch = {batch}: must be at most warmup = {warmup}")
     dtype = {"float32": jnp.float32, "float64": jnp.float64}[values["precision"]]
     env = CartPole(setting.distractors)
     q = SoftQ(
