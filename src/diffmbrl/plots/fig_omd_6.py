@@ -28,7 +28,7 @@ def draw(rows: pd.DataFrame, axes):
 def run(job: Job) -> None:
     """Draws both adjoints and the published means."""
     summary = pd.read_csv(job.input("tabular"))
-    figure, axes = style.panels(1, 1, (4.8, 3.2))
+    figure, axes = style.panels(1, 1, (6.4, 3.2))
     draw(summary[summary["table"] == "noise"], axes[0, 0])
     theirs = published()
     theirs = theirs[theirs["figure"] == "figure 6"]

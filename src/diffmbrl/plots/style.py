@@ -101,7 +101,7 @@ def tabular_note(settings: Mapping[str, Any]) -> str:
     """What a figure of the two-state MDP states of how it was made."""
     return (
         f"scale {settings['scale']} · {settings['seeds']} seeds · at most "
-        f"{settings['steps']} steps · float64 · {INTERVALS}"
+        f"{settings['steps']} steps · float64\n{INTERVALS}"
     )
 
 
@@ -112,22 +112,28 @@ def cartpole_note(settings: Mapping[str, Any]) -> str:
     return (
         f"scale {settings['scale']} · {settings['seeds']} seeds (paper: 10) · "
         f"{settings['steps']:,} steps (paper: 200,000) · {settings['precision']} (paper: "
-        f"float64) · {sweep} (paper: best of 6)\nfinal: mean of the last "
-        f"{settings['final_evaluations']} evaluations · {INTERVALS}"
+        f"float64)\n{sweep} (paper: best of 6) · final: mean of the last "
+        f"{settings['final_evaluations']} evaluations\n{INTERVALS}"
     )
 
 
 def finish(figure, note: str, outputs: Mapping[str, Path], legend_from: Sequence | None = None):
-    """Adds the note and a legend below the panels, and saves PDF and PNG without a date."""
-    if legend_from is not None:
+    """Adds the note and a legend below the panels, and saves PDF and PNG without a date.
+
+    With a legend the note is its title: two things outside the panels would overlap.
+    """
+    if legend_from is None:
+        figure.supxlabel(note, fontsize=7, color="0.35")
+    else:
         handles: dict[str, Any] = {}
         for axes in legend_from:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6)
-        )
-    figure.supxlabel(note, fontsize=7, color="0.35")
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center",
+            ncols=min(len(handles), 6), title=note, title_fontsize=7,
+        )  # fmt: skip
+        legend.get_title().set(color="0.35", multialignment="center")
     figure.savefig(outputs["pdf"], format="pdf", metadata={"CreationDate": None})
     figure.savefig(outputs["png"], format="png", metadata={"Software": None})
     plt.close(figure)
