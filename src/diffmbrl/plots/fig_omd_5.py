@@ -8,6 +8,7 @@ from diffmbrl.plots.fig_omd_4 import OPTIMUM
 
 WIDTHS = (1, 3)
 LINES = {1: "--", 3: "-"}
+SHOWN_STEPS = 100
 COORDINATES = ("cart position", "cart velocity", "pole angle", "pole velocity")
 
 
@@ -26,9 +27,10 @@ def draw_curves(curves: pd.DataFrame, axes, metric: str):
 
 def draw_predictions(runs: pd.DataFrame, axes, coordinate: int):
     """Predicted next values of one coordinate along an optimal trajectory."""
-    rows = runs[runs["coordinate"] == coordinate]
+    rows = runs[(runs["coordinate"] == coordinate) & (runs["t"] < SHOWN_STEPS)]
     for agent, part in rows.groupby("agent"):
-        axes.plot(part["t"], part["predicted"], color=style.COLORS[agent], label=agent.upper())
+        axes.plot(part["t"], part["predicted"], color=style.COLORS[agent], label=agent.upper(),
+                  linewidth=1)  # fmt: skip
     one = rows[rows["agent"] == rows["agent"].iloc[0]]
     axes.plot(one["t"], one["true"], color="0.2", linewidth=1, label="true")
     axes.set_title(COORDINATES[coordinate])

@@ -10,10 +10,10 @@ DEFAULT = {"inner_steps": 1, "double_q": True, "adjoint": "identity",
            "inner_optimizer": "fresh", "probabilistic": False}  # fmt: skip
 PANELS = {
     "inner_steps": ("inner steps", "K = {}"),
-    "double_q": ("double Q-learning", "double Q: {}"),
+    "double_q": ("double Q-learning", "{}"),
     "adjoint": ("inverse Jacobian", "{}"),
-    "inner_optimizer": ("Q's Adam state", "{} (each outer step)"),
-    "probabilistic": ("Gaussian model", "Gaussian: {}"),
+    "inner_optimizer": ("Q's Adam at an outer step", "{}"),
+    "probabilistic": ("Gaussian model", "{}"),
 }
 
 
@@ -34,8 +34,8 @@ def draw(curves: pd.DataFrame, axes, axis: str):
         style.estimate(axes, part, "step", "eval_return", f"variant_{i}",
                        label=label.format(value), marker="")  # fmt: skip
     axes.axhline(OPTIMUM, color="0.3", linestyle="--", linewidth=1)
-    axes.set(title=title, xlabel="environment steps", ylim=(0, OPTIMUM * 1.08))
-    axes.legend(loc="upper left")
+    axes.set(title=title, xlabel="environment steps", ylim=(0, OPTIMUM * 1.35))
+    axes.legend(loc="upper left", ncols=2 if len(values) == 2 else 3, columnspacing=1)
     return axes
 
 
