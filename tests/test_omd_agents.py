@@ -149,10 +149,10 @@ def test_a_fresh_optimiser_steps_by_the_sign_of_the_gradient():
     steps = np.abs(np.asarray(now - before))
     assert np.mean(steps > 1e-6) > 0.3
     assert np.max(steps) <= 1e-2 * (1 + 1e-9)
-    assert np.median(steps[steps > 1e-6]) == pytest.approx(1e-2, rel=1e-5)
+    assert np.median(steps[steps > 1e-6]) == pytest.approx(1e-2, rel=1e-3)
     again, _ = agent.update(after, [batch(seed=1)], RATES, KEY)
     steps = np.abs(np.asarray(ravel_pytree(again.q)[0] - now))
-    assert np.median(steps[steps > 1e-6]) == pytest.approx(1e-2, rel=1e-5)
+    assert np.median(steps[steps > 1e-6]) == pytest.approx(1e-2, rel=1e-3)
 
 
 def test_a_warm_optimiser_keeps_its_state():
