@@ -15,6 +15,7 @@ rule rpg_train:
         "logs/{scale}/rpg/train_{estimator}.log",
     params:
         *stage(
+            "rpg.train",
             "estimator",
             task="rpg.task",
             horizon="rpg.horizons.{estimator}",
@@ -29,13 +30,20 @@ rule rpg_train:
 
 rule rpg_returns:
     input:
-        parts=expand(f"{RPG}/train_{{estimator}}.parquet", estimator=ESTIMATORS, allow_missing=True),
+        parts=expand(
+            f"{RPG}/train_{{estimator}}.parquet",
+            estimator=ESTIMATORS,
+            allow_missing=True,
+        ),
     output:
         returns=f"{RPG}/returns.parquet",
     log:
         "logs/{scale}/rpg/returns.log",
+    params:
+        *stage("rpg.returns"),
     shell:
-        "diffmbrl run rpg.returns --input parts {input.parts} --output returns {output.returns} " + JOB
+        "diffmbrl run rpg.returns --input parts {input.parts} --output returns {output.returns} "
+        + JOB
 
 
 rule rpg_gradients:
@@ -47,6 +55,7 @@ rule rpg_gradients:
         "logs/{scale}/rpg/gradients.log",
     params:
         *stage(
+            "rpg.gradients",
             task="rpg.task",
             horizon="rpg.horizons.rp_dp",
             learner="rpg.learner",
@@ -68,6 +77,7 @@ rule rpg_landscape:
         "logs/{scale}/rpg/landscape.log",
     params:
         *stage(
+            "rpg.landscape",
             task="rpg.task",
             horizon="rpg.horizons.rp_dp",
             learner="rpg.learner",
@@ -86,7 +96,7 @@ rule rpg_horizon:
     log:
         "logs/{scale}/rpg/horizon.log",
     params:
-        *stage(horizon_study="rpg.horizon_study"),
+        *stage("rpg.horizon", horizon_study="rpg.horizon_study"),
     shell:
         "diffmbrl run rpg.horizon --output horizon {output.horizon} " + JOB
 
@@ -97,7 +107,7 @@ rule rpg_smoothness:
     log:
         "logs/{scale}/rpg/smoothness.log",
     params:
-        *stage(smoothness="rpg.smoothness"),
+        *stage("rpg.smoothness", smoothness="rpg.smoothness"),
     shell:
         "diffmbrl run rpg.smoothness --output smoothness {output.smoothness} " + JOB
 
@@ -108,7 +118,7 @@ rule rpg_theory:
     log:
         "logs/{scale}/rpg/theory.log",
     params:
-        *stage(theory="rpg.theory"),
+        *stage("rpg.theory", theory="rpg.theory"),
     shell:
         "diffmbrl run rpg.theory --output theory {output.theory} " + JOB
 
@@ -129,6 +139,8 @@ rule rpg_aggregate:
         claims=f"{RPG_STATS}/claims.csv",
     log:
         "logs/{scale}/rpg/aggregate.log",
+    params:
+        *stage("rpg.aggregate"),
     shell:
         "diffmbrl run rpg.aggregate "
         "--input returns {input.returns} "
@@ -152,7 +164,7 @@ rule fig_rpg_1:
     log:
         "logs/{scale}/rpg/fig_1.log",
     params:
-        *stage("scale", schedule="rpg.schedule"),
+        *stage("plots.fig_rpg_1", "scale", schedule="rpg.schedule"),
     shell:
         "diffmbrl run plots.fig_rpg_1 --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -166,7 +178,9 @@ rule fig_rpg_2:
     log:
         "logs/{scale}/rpg/fig_2.log",
     params:
-        *stage("scale", schedule="rpg.schedule", plan="rpg.gradients"),
+        *stage(
+            "plots.fig_rpg_2", "scale", schedule="rpg.schedule", plan="rpg.gradients"
+        ),
     shell:
         "diffmbrl run plots.fig_rpg_2 --input gradients {input.gradients} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -180,7 +194,9 @@ rule fig_rpg_3:
     log:
         "logs/{scale}/rpg/fig_3.log",
     params:
-        *stage("scale", schedule="rpg.schedule", plan="rpg.landscape"),
+        *stage(
+            "plots.fig_rpg_3", "scale", schedule="rpg.schedule", plan="rpg.landscape"
+        ),
     shell:
         "diffmbrl run plots.fig_rpg_3 --input landscape {input.landscape} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -194,7 +210,7 @@ rule fig_rpg_4:
     log:
         "logs/{scale}/rpg/fig_4.log",
     params:
-        *stage("scale", plan="rpg.horizon_study"),
+        *stage("plots.fig_rpg_4", "scale", plan="rpg.horizon_study"),
     shell:
         "diffmbrl run plots.fig_rpg_4 --input horizon {input.horizon} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -208,7 +224,7 @@ rule fig_rpg_5:
     log:
         "logs/{scale}/rpg/fig_5.log",
     params:
-        *stage("scale", schedule="rpg.schedule"),
+        *stage("plots.fig_rpg_5", "scale", schedule="rpg.schedule"),
     shell:
         "diffmbrl run plots.fig_rpg_5 --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -222,7 +238,7 @@ rule fig_rpg_6:
     log:
         "logs/{scale}/rpg/fig_6.log",
     params:
-        *stage("scale", plan="rpg.smoothness"),
+        *stage("plots.fig_rpg_6", "scale", plan="rpg.smoothness"),
     shell:
         "diffmbrl run plots.fig_rpg_6 --input smoothness {input.smoothness} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -237,7 +253,9 @@ rule fig_rpg_7:
     log:
         "logs/{scale}/rpg/fig_7.log",
     params:
-        *stage("scale", schedule="rpg.schedule", plan="rpg.gradients"),
+        *stage(
+            "plots.fig_rpg_7", "scale", schedule="rpg.schedule", plan="rpg.gradients"
+        ),
     shell:
         "diffmbrl run plots.fig_rpg_7 --input gradients {input.gradients} --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -251,30 +269,14 @@ rule fig_rpg_8:
     log:
         "logs/{scale}/rpg/fig_8.log",
     params:
-        *stage("scale", plan="rpg.theory"),
+        *stage("plots.fig_rpg_8", "scale", plan="rpg.theory"),
     shell:
         "diffmbrl run plots.fig_rpg_8 --input theory {input.theory} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
 
 
 TARGETS["rpg"] = expand(
-    [
-        *(f"{RPG}/{name}.parquet" for name in ("returns", "gradients", "landscape", "horizon", "smoothness", "theory")),
-        *(f"{RPG_STATS}/{name}.csv" for name in ("returns", "gradients", "horizon", "smoothness", "theory", "claims")),
-        *(
-            f"figures/{{scale}}/rpg/fig_{name}.{kind}"
-            for name in (
-                "1_returns",
-                "2_variance_bias",
-                "3_landscape",
-                "4_best_horizon",
-                "5_lipschitz",
-                "6_smoothness",
-                "7_placement",
-                "8_theory",
-            )
-            for kind in PICTURE
-        ),
-    ],
+    outputs_of("rpg_", "fig_rpg_"),
     scale=diffmbrl.scale("rpg"),
+    estimator=ESTIMATORS,
 )

@@ -20,9 +20,7 @@ class HostEnv(FunctionalJaxEnv):
     def __init__(self, func_env: FuncEnv, render_mode: str | None = None):
         """Wraps a functional environment; there is nothing to render."""
         func_env.transform(jax.jit)
-        super().__init__(
-            func_env, metadata={"render_modes": [], "jax": True}, render_mode=render_mode
-        )
+        super().__init__(func_env, metadata={"render_modes": []}, render_mode=render_mode)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Starts an episode; a seed makes it, and the steps after it, repeatable."""
