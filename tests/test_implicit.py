@@ -56,7 +56,7 @@ def test_mdp_values_satisfy_their_equation(model, backup):
 @pytest.mark.parametrize("backup", ["max", "logsumexp"])
 @pytest.mark.parametrize("fast", [False, True])
 def test_gradient_of_logits_and_rewards_by_finite_differences(model, backup, fast):
-    fine = Refined(GCR(rtol=1e-5), rounds=4)
+    fine = Refined(GCR(rtol=1e-5, atol=1e-12), rounds=4)
     method = Newton(fine if fast else Direct(), atol=1e-12)
     implicit = Implicit(method, Iterative(fine) if fast else Exact(), backup, 0.1, warm=fast)
     weights = jnp.arange(6.0)

@@ -27,12 +27,12 @@ METHODS = {
     "affine_direct": Newton(Direct(), max_steps=1),
     "affine_gcr": Newton(GCR(rtol=1e-13), max_steps=1),
     "affine_elimination": Newton(Elimination(), max_steps=1),
-    "affine_refined": Newton(Refined(GCR(rtol=1e-5), rounds=4), max_steps=1),
+    "affine_refined": Newton(Refined(GCR(rtol=1e-5, atol=1e-14), rounds=4), max_steps=1),
 }
 ADJOINTS = {
     "exact": Exact(),
     "iterative": Iterative(GCR(rtol=1e-13)),
-    "refined": Iterative(Refined(GCR(rtol=1e-5), rounds=4)),
+    "refined": Iterative(Refined(GCR(rtol=1e-5, atol=1e-14), rounds=4)),
 }
 
 

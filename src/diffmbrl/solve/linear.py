@@ -120,7 +120,8 @@ class Refined:
     The answer is as exact as that of a solve in b's precision, for half the memory traffic.
 
     Attributes:
-        inner: the float32 solver; its rtol should be well above 1e-6.
+        inner: the float32 solver; its rtol should be well above 1e-6, and its atol above 0, since
+            squares of residuals below 1e-19 underflow in float32.
         rounds: how often the residual is computed and reduced; each gains inner.rtol.
     """
 
