@@ -112,7 +112,9 @@ def test_an_import_that_the_fingerprint_misses_is_refused(tmp_path):
 
 def test_a_file_that_is_not_an_input_is_refused(tmp_path):
     project = built(tmp_path / "p")
-    project.edit(f"{CODE}/aggregate.py", "def run(job):", "def run(job):\n    open('config/toy.yaml')")
+    project.edit(
+        f"{CODE}/aggregate.py", "def run(job):", "def run(job):\n    open('config/toy.yaml')"
+    )
     failed = project.snakemake(check=False)
     assert failed.returncode != 0
     assert "toy.aggregate read config/toy.yaml" in failed.stdout

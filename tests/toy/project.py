@@ -134,7 +134,8 @@ def lay_out(root: Path) -> Project:
     shutil.copytree(HERE / "config", root / "config")
     shutil.copytree(HERE / "workflow", root / "workflow")
     shutil.copy(REPOSITORY / "workflow/rules/common.smk", root / "workflow/rules")
-    shutil.copytree(REPOSITORY / "workflow/profiles", root / "workflow/profiles")
+    for folder in ("profiles", "report"):
+        shutil.copytree(REPOSITORY / "workflow" / folder, root / "workflow" / folder)
     (root / "requirements.txt").write_text("# a comment\nnumpy==1.0\n")
     (root / ".gitignore").write_text(
         ".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\nsaid.log\n"

@@ -21,7 +21,6 @@ from diffmbrl.pipeline import fingerprint, manifest, processes, report, store
 from diffmbrl.pipeline.files import STATE, Remembered, hashing
 from diffmbrl.pipeline.stage import Inputs, Job, Outputs, parse_settings
 
-
 _WATCHED = {("config",), ("data",), ("figures",)}
 
 
