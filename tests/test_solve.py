@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from diffmbrl import solve
-from diffmbrl.solve import GCR, Direct, Exact, Identity, Iterative, Newton, Picard, fixed_point
+from diffmbrl.solve import (
+    GCR,
+    Direct,
+    Elimination,
+    Exact,
+    Identity,
+    Iterative,
+    Newton,
+    Operator,
+    Picard,
+    Refined,
+    fixed_point,
+)
 
 METHODS = {
     "picard": Picard(atol=1e-13),
@@ -14,8 +26,14 @@ METHODS = {
     "newton_gcr": Newton(GCR(rtol=1e-13)),
     "affine_direct": Newton(Direct(), max_steps=1),
     "affine_gcr": Newton(GCR(rtol=1e-13), max_steps=1),
+    "affine_elimination": Newton(Elimination(), max_steps=1),
+    "affine_refined": Newton(Refined(GCR(rtol=1e-5), rounds=4), max_steps=1),
 }
-ADJOINTS = {"exact": Exact(), "iterative": Iterative(GCR(rtol=1e-13))}
+ADJOINTS = {
+    "exact": Exact(),
+    "iterative": Iterative(GCR(rtol=1e-13)),
+    "refined": Iterative(Refined(GCR(rtol=1e-5), rounds=4)),
+}
 
 
 def affine(x, args):
@@ -133,7 +151,7 @@ def test_gcr_needs_its_memory_no_more_than_dimension():
     key = jax.random.PRNGKey(1)
     matrix = jnp.eye(5) + 0.3 * jax.random.normal(key, (5, 5))
     b = jnp.arange(1.0, 6.0)
-    x = GCR(rtol=0.0, atol=1e-12, max_steps=6).solve(lambda v: matrix @ v, b)
+    x = GCR(rtol=0.0, atol=1e-12, max_steps=6).solve(Operator(lambda v: matrix @ v), b)
     np.testing.assert_allclose(matrix @ x, b, atol=1e-10)
-    restarted = GCR(rtol=1e-12, memory=2, max_steps=500).solve(lambda v: matrix @ v, b)
+    restarted = GCR(rtol=1e-12, memory=2, max_steps=500).solve(Operator(lambda v: matrix @ v), b)
     np.testing.assert_allclose(matrix @ restarted, b, atol=1e-9)

@@ -1,6 +1,6 @@
 """Our functional environments as ordinary gymnasium ones, with numpy observations."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,10 @@ from diffmbrl.envs.mountain_car import MountainCarFunctional
 class HostEnv(FunctionalJaxEnv):
     """Steps a functional environment on the host; each method is compiled once."""
 
-    metadata: ClassVar[dict] = {"render_modes": [], "jax": True}
-
     def __init__(self, func_env: FuncEnv, render_mode: str | None = None):
         """Wraps a functional environment; there is nothing to render."""
         func_env.transform(jax.jit)
-        super().__init__(func_env, metadata=dict(self.metadata), render_mode=render_mode)
+        super().__init__(func_env, metadata={"render_modes": []}, render_mode=render_mode)
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Starts an episode; a seed makes it, and the steps after it, repeatable."""
@@ -35,9 +33,8 @@ class HostEnv(FunctionalJaxEnv):
         return self._numpy(observation), *rest
 
     def _numpy(self, observation: jax.Array):
-        dtype = self.observation_space.dtype
-        array = np.asarray(observation, dtype=dtype)
-        return array[()] if array.ndim == 0 else array
+        array = np.asarray(observation, dtype=self.observation_space.dtype)
+        return array.item() if array.ndim == 0 else array
 
 
 def make_chain(**kwargs: Any) -> HostEnv:

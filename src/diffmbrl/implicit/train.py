@@ -91,12 +91,11 @@ def program(models: Models, updates: int, log_every: int, lanes: int) -> engine.
 
     A config holds seed (index into the data), learning_rate, eta and reward_offset.
     """
-    calm = models.calm
 
     def init(config, data):
         seed, eta = config["seed"], config["eta"]
-        params = calm.init(data["w"][seed], data["F"][seed], eta)
-        theta = calm.values(params, eta, jnp.zeros(data["w"].shape[1]))
+        params = models.calm.init(data["w"][seed], data["F"][seed], eta)
+        theta = models.calm.values(params, eta, jnp.zeros(data["w"].shape[1]))
         return {"params": params, "theta": theta, "step": jnp.asarray(0)}
 
     def measure(config, data, state):

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffmbrl.solve.linear import GCR, Direct, Operator, Refined
+from diffmbrl.solve.linear import Direct, LinearSolver, Operator
 
 PyTree = Any
 Map = Callable[[Float[Array, " n"], PyTree], Float[Array, " n"]]
@@ -35,9 +35,6 @@ class Solution(NamedTuple):
     value: Float[Array, " n"]
     result: Int[Array, ""]
     steps: Int[Array, ""]
-
-
-Linear = Direct | GCR | Refined
 
 
 class Method(Protocol):
@@ -77,7 +74,7 @@ class Newton:
     Where f takes a maximum over actions, this is policy iteration.
     """
 
-    linear: Linear
+    linear: LinearSolver
     rtol: float = 0.0
     atol: float = 1e-10
     max_steps: int = 50
@@ -152,7 +149,7 @@ class Exact:
 class Iterative:
     """The implicit function theorem, the linear system solved to a tolerance."""
 
-    linear: Linear
+    linear: LinearSolver
 
     def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
         """Solves (I - J^T) lambda = cotangent to the linear solver's tolerance."""

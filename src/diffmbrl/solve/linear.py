@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,14 @@ class Operator(NamedTuple):
     single: MatVec | None = None
 
 
+class LinearSolver(Protocol):
+    """Solves A x = b."""
+
+    def solve(self, A: Operator, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns x with A x = b."""
+        ...
+
+
 @dataclass(frozen=True)
 class Direct:
     """Exact: writes A out as a dense matrix, column by column, and factorises it."""
@@ -33,6 +41,26 @@ class Direct:
         """Returns x with A x = b; O(n^3)."""
         matrix = jax.vmap(A.product, out_axes=1)(jnp.eye(b.shape[0], dtype=b.dtype))
         return jnp.linalg.solve(matrix, b)
+
+
+@dataclass(frozen=True)
+class Elimination:
+    """Exact, for a few unknowns: Gaussian elimination written out, without pivoting.
+
+    For diagonally dominant matrices such as I - gamma P and its transpose, where pivoting is
+    not needed. Nothing but arithmetic, so batches of small systems run as vector operations
+    instead of one library call each; the program grows with n^2.
+    """
+
+    def solve(self, A: Operator, b: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns x with A x = b."""
+        n = b.shape[0]
+        columns = jax.vmap(A.product)(jnp.eye(n, dtype=b.dtype))
+        rows = [jnp.append(columns[:, i], b[i]) for i in range(n)]
+        for i in range(n):
+            rows[i] = rows[i] / rows[i][i]
+            rows = [row if k == i else row - row[i] * rows[i] for k, row in enumerate(rows)]
+        return jnp.stack([row[n] for row in rows])
 
 
 @dataclass(frozen=True)

@@ -192,9 +192,10 @@ class _Checkpoints:
     def save(self, index: int, done: int, state: PyTree, parts: list[PyTree]) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         metrics = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
+        arrays: dict[str, Any] = {"done": done, "n_state": len(leaves)}
+        arrays |= {f"s{i}": leaf for i, leaf in enumerate(leaves)}
+        arrays |= {f"m_{name}": leaf for name, leaf in metrics.items()}
         partial = self.folder / f"{index}.partial"
         with open(partial, "wb") as file:
-            np.savez(file, done=done, n_state=len(leaves),
-                     **{f"s{i}": leaf for i, leaf in enumerate(leaves)},
-                     **{f"m_{name}": leaf for name, leaf in metrics.items()})  # fmt: skip
+            np.savez(file, **arrays)
         os.replace(partial, self.folder / f"{index}.npz")
