@@ -175,6 +175,18 @@ def test_a_rerun_that_proves_the_same_leaves_git_clean(tmp_path):
     assert project.git("status", "--short") == ""
 
 
+def test_an_edit_that_bytecode_would_hide_is_seen_and_run(tmp_path):
+    project = built(tmp_path / "p")
+    file = project.root / f"{CODE}/step.py"
+    file.write_text(file.read_text().replace("value * rate", "value + rate"))
+    project.make(PYTHONDONTWRITEBYTECODE="")
+    added, before = project.bytes(), os.stat(file)
+    file.write_text(file.read_text().replace("value + rate", "value - rate"))
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert project.make(PYTHONDONTWRITEBYTECODE="")[0] == RUNS | BELOW
+    assert not {name for name in RUNS if project.bytes()[name] == added[name]}
+
+
 def test_a_scale_with_other_settings_has_its_own_files(tmp_path):
     project = built(tmp_path / "p")
     before = project.bytes()

@@ -6,13 +6,14 @@ done before, by its key, is taken from the store.
 
 import errno
 import importlib
+import importlib.util
 import os
 import shutil
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,7 @@ def _compute(stage: str, job: Job, prepare: Callable[[], None]) -> dict[str, Any
     before = set(sys.modules)
     if fingerprint.uses_jax(stage):
         prepare()
+    _drop_bytecode(stage)
     with _reading() as read:
         importlib.import_module(f"{fingerprint.PACKAGE}.{stage}").run(job)
     for name, path in job.outputs.items():
@@ -187,6 +189,13 @@ def _compute(stage: str, job: Job, prepare: Callable[[], None]) -> dict[str, Any
             f"{stage} read {', '.join(undeclared)}, which its rule does not name as an input"
         )
     return report.of_job(started, job.threads)
+
+
+def _drop_bytecode(stage: str) -> None:
+    """Makes the import see the source that was hashed: Python trusts size and mtime alone."""
+    for module in fingerprint.closure(stage):
+        with suppress(OSError, NotImplementedError):
+            os.unlink(importlib.util.cache_from_source(str(fingerprint.path_of(module))))
 
 
 @contextmanager
