@@ -1,9 +1,9 @@
 """Replay: retrains single runs from their records, and compares every byte of every number.
 
-A stage whose results have one row per run says which setting each axis column spans, `AXES =
-{"seed": "seeds", ...}`, dotted where settings are nested. Replay narrows each of those settings to one value, runs the stage in a
-scratch folder, and compares its rows with the recorded ones. A stage without AXES is rerun
-whole, and its files' hashes are compared.
+A stage whose results have rows by run says which setting each axis column spans, `AXES =
+{"seed": "seeds", ...}`, dotted where settings are nested. Replay narrows each of those settings
+to one value, runs the stage in a scratch folder, and compares its rows with the recorded ones.
+A stage without AXES is rerun whole, and its files' hashes are compared.
 """
 
 import importlib
