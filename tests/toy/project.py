@@ -16,7 +16,7 @@ from diffmbrl.pipeline.processes import birth
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PARTS = ["__init__.py", "errors.py", "config.py", "cli.py"]
-MADE = re.compile(r"(\S+): (made by|served from the store)")
+MADE = re.compile(r"((?:data|figures)/\S+): (made by|served from the store)")
 
 DATA = {f"data/datasets/laptop/toy/{d}.json" for d in "ab"}
 RUNS = {f"data/results/laptop/toy/{d}_{m}.parquet" for d in "ab" for m in "xy"}
