@@ -36,7 +36,7 @@ def make(project, content="x", report=None, key="k1"):
     path = project / OUTPUT
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content)
-    made = manifest.build(OUTPUT, proof(content, key), {"rule": "r", **(report or {})})
+    made = manifest.build(OUTPUT, proof(content, key), report or {})
     manifest.write(made)
     return made
 
@@ -208,7 +208,7 @@ def test_records_are_where_and_what_snakemake_expects(project):
     for output in (OUTPUT, long):
         (project / output).parent.mkdir(parents=True, exist_ok=True)
         (project / output).write_text("x")
-        manifest.write(manifest.build(output, proof(output=output), {"rule": "r"}))
+        manifest.write(manifest.build(output, proof(output=output), {}))
     records.reconcile()
     theirs = FilePersistence(path=project / ".snakemake")
     for output in (OUTPUT, long):

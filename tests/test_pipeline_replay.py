@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from diffmbrl.pipeline import manifest
-from diffmbrl.pipeline.replay import compare_rows, replay_one
+from diffmbrl.pipeline.replay import compare_rows, narrow, replay_one
 from diffmbrl.pipeline.wrapper import run_stage
 
 RULES = {
@@ -55,6 +55,14 @@ def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
         assert done.same, done.detail
         assert set(done.run) == {"seed", "learning_rate", "eta", "reward_offset", "backup"}
     assert not list((trained / ".diffmbrl").glob("replay-*"))
+
+
+def test_settings_are_narrowed_where_they_are_nested():
+    settings = {"runs": {"seeds": [1, 2], "rates": [3, 4]}, "steps": [5, 6]}
+    assert narrow(settings, "runs.seeds", 2) == {
+        "runs": {"seeds": [2], "rates": [3, 4]}, "steps": [5, 6],
+    }  # fmt: skip
+    assert narrow(settings, "steps", 5)["steps"] == [5]
 
 
 def test_rows_are_compared_to_the_last_bit():

@@ -1,11 +1,13 @@
 """Publishing, and a fresh clone with pulled results: nothing to do, or exactly what changed."""
 
+import json
 import shutil
 
 import pytest
 
 from toy.project import FIGURE, RUNS, SUMMARY, Project, built, commit
 
+PNG = "figures/laptop/toy/fig_1.png"
 RUNS_X = {path for path in RUNS if path.endswith("_x.parquet")}
 
 
@@ -94,3 +96,15 @@ def test_publish_refuses_what_is_pending_or_fails_the_audit(tmp_path):
     assert refused.returncode == 5
     assert "extra.png" in refused.stdout
     assert not list((project.root / "data").rglob("*.dvc"))
+
+
+def test_the_report_shows_figures_with_what_made_them(published):
+    project = published
+    project.snakemake("--report", "report.html", "--config", "scale=laptop")
+    text = (project.root / "report.html").read_text()
+    (project.root / "report.html").unlink()
+    made = json.loads((project.root / f"data/manifests/{PNG}.json").read_text())
+    assert "Stage: a figure, of sorts." in text
+    assert made["proof"]["outputs"]["png"]["sha256"] in text
+    assert "title" in text
+    assert f'"{PNG}"' in text or PNG in text

@@ -46,7 +46,7 @@ def results(files):
     return {name: data for name, data in files.items() if "/manifests/" not in name}
 
 
-@pytest.mark.parametrize("seed", [0, 1, 3])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_a_kill_leaves_nothing_wrong(seed, tmp_path):
     _survives_a_kill(tmp_path, seed)
 

@@ -40,7 +40,6 @@ def _run(arguments: argparse.Namespace) -> int:
             {name: Path(path) for name, path in arguments.output},
             threads=arguments.threads,
             prepare=prepare,
-            rule=arguments.rule,
         )
     return 0
 
@@ -62,7 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=1)
     run.add_argument("--log", type=Path, help="a file that gets errors too")
     run.add_argument("--device", default="auto", help="auto, cpu or gpu")
-    run.add_argument("--rule", default="", help="the Snakemake rule, for the record")
     run.add_argument(
         "--settings", nargs="*", default=[], metavar="NAME=JSON",
         help="settings, and the code that the rule was planned with, NAME@HASH each",

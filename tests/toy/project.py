@@ -16,7 +16,7 @@ from diffmbrl.pipeline.processes import birth
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 PARTS = ["__init__.py", "errors.py", "config.py", "cli.py"]
-MADE = re.compile(r"(\S+): (made by|served from the store)")
+MADE = re.compile(r"((?:data|figures)/\S+): (made by|served from the store)")
 
 DATA = {f"data/datasets/laptop/toy/{d}.json" for d in "ab"}
 RUNS = {f"data/results/laptop/toy/{d}_{m}.parquet" for d in "ab" for m in "xy"}
@@ -134,7 +134,8 @@ def lay_out(root: Path) -> Project:
     shutil.copytree(HERE / "config", root / "config")
     shutil.copytree(HERE / "workflow", root / "workflow")
     shutil.copy(REPOSITORY / "workflow/rules/common.smk", root / "workflow/rules")
-    shutil.copytree(REPOSITORY / "workflow/profiles", root / "workflow/profiles")
+    for folder in ("profiles", "report"):
+        shutil.copytree(REPOSITORY / "workflow" / folder, root / "workflow" / folder)
     (root / "requirements.txt").write_text("# a comment\nnumpy==1.0\n")
     (root / ".gitignore").write_text(
         ".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\nsaid.log\n"

@@ -19,7 +19,7 @@ PAPERS = papers(workflow_config)
 TARGETS = {}
 config["provenance"] = Provenance()  # for captions
 JOB = (
-    f"--rule {{rule}} --threads {{threads}} --device {workflow_config['device']} "
+    f"--threads {{threads}} --device {workflow_config['device']} "
     "--log {log} --settings {params:q}"
 )
 PICTURE = ("pdf", "png")

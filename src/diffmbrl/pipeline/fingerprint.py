@@ -40,7 +40,7 @@ def of_stage(stage: str) -> list[str]:
 def closure(stage: str) -> set[str]:
     """The project modules that a stage's import can reach."""
     name = f"{PACKAGE}.{stage}"
-    if _path(name) is None:
+    if path_of(name) is None:
         raise UserError(f"{name}: no such stage (no module {name} under {ROOT})")
     return _reach(name)
 
@@ -52,7 +52,7 @@ def uses_jax(stage: str) -> bool:
 
 def forget() -> None:
     """Makes the next fingerprint look at the files again."""
-    for function in (_parse, _code, _lock, _path):
+    for function in (_parse, _code, _lock, path_of):
         function.cache_clear()
 
 
@@ -67,7 +67,7 @@ def _code(stage: str) -> tuple[str, ...]:
     for module in closure(stage):
         parsed = _parse(module)
         found[module] = parsed["hash"]
-        folder = _path(module).parent  # type: ignore[union-attr]
+        folder = path_of(module).parent  # type: ignore[union-attr]
         for name in parsed["strings"]:
             for path in (folder / name, ROOT / name):
                 if path.is_relative_to(ROOT) and ".." not in path.parts and path.is_file():
@@ -86,14 +86,14 @@ def _reach(start: str) -> set[str]:
         parsed = _parse(module)
         parents = module.split(".")
         queue += [".".join(parents[:i]) for i in range(1, len(parents))]
-        queue += [name for name in parsed["imports"] if _path(name)]
-        if parsed["jax"] and _path(NUMERICS):
+        queue += [name for name in parsed["imports"] if path_of(name)]
+        if parsed["jax"] and path_of(NUMERICS):
             queue.append(NUMERICS)
     return seen
 
 
 @cache
-def _path(module: str) -> Path | None:
+def path_of(module: str) -> Path | None:
     """The source file of a project module, None where there is no such module."""
     base = ROOT.joinpath(*module.split(".")[1:])
     for path in (base / "__init__.py", base.with_suffix(".py")):
@@ -120,7 +120,7 @@ def _remembered() -> Remembered:
 
 @cache
 def _parse(module: str) -> dict[str, Any]:
-    path = _path(module)
+    path = path_of(module)
     assert path is not None
     parsed = dict(_remembered()(path))
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]

@@ -50,7 +50,7 @@ def record(output: str, digest: Remembered) -> tuple[dict[str, Any] | None, dict
         [*made["proof"]["fingerprint"], *objections],
         sorted(entry["path"] for entry in files),
         {entry["path"]: f"sha256:{entry['sha256']}" for entry in files},
-        made["report"]["rule"],
+        made["proof"]["stage"].removeprefix("plots.").replace(".", "_"),  # the rule, by our names
     )
 
 

@@ -1,9 +1,9 @@
 """Replay: retrains single runs from their records, and compares every byte of every number.
 
-A stage whose results have one row per run says which setting each axis column spans, `AXES =
-{"seed": "seeds", ...}`. Replay narrows each of those settings to one value, runs the stage in a
-scratch folder, and compares its rows with the recorded ones. A stage without AXES is rerun
-whole, and its files' hashes are compared.
+A stage whose results have rows by run says which setting each axis column spans, `AXES =
+{"seed": "seeds", ...}`, dotted where settings are nested. Replay narrows each of those settings
+to one value, runs the stage in a scratch folder, and compares its rows with the recorded ones.
+A stage without AXES is rerun whole, and its files' hashes are compared.
 """
 
 import importlib
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffmbrl.config import lookup
 from diffmbrl.errors import DataError, UserError
 from diffmbrl.pipeline import fingerprint, manifest
 from diffmbrl.pipeline.files import STATE, digest
@@ -71,8 +72,10 @@ def replay_one(
     module = importlib.import_module(f"{fingerprint.PACKAGE}.{proof['stage']}")
     axes = getattr(module, "AXES", {})
     settings = manifest.settings_of(made)
-    run = {column: draw.choice(settings[name]) for column, name in axes.items()}
-    narrowed = {**settings, **{axes[column]: [value] for column, value in run.items()}}
+    run = {column: draw.choice(lookup(settings, key)) for column, key in axes.items()}
+    narrowed = settings
+    for column, value in run.items():
+        narrowed = narrow(narrowed, axes[column], value)
     for entry in manifest.inputs_of(made):
         if not Path(entry["path"]).is_file() or digest(Path(entry["path"])) != entry["sha256"]:
             return Replayed(output, run, False, f"its input {entry['path']} is not as recorded")
@@ -93,6 +96,12 @@ def replay_one(
         return Replayed(output, run, *_compare(Path(output), again, run, tolerance))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def narrow(settings: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """Settings in which the list at a dotted key has one value."""
+    name, _, rest = key.partition(".")
+    return {**settings, name: narrow(settings[name], rest, value) if rest else [value]}
 
 
 def _compare(

@@ -11,16 +11,14 @@ from typing import Any
 VERSIONS = ("jax", "jaxlib", "numpy", "pandas", "pyarrow", "scipy", "matplotlib", "snakemake")
 
 
-def of_job(rule: str, started: float, threads: int) -> dict[str, Any]:
+def of_job(started: float, threads: int) -> dict[str, Any]:
     """The report of a job that just ended in this process.
 
     Args:
-        rule: the Snakemake rule that started it.
         started: seconds since the epoch.
         threads: how many cores it was given.
     """
     report = {
-        "rule": rule,
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(started)),
         "seconds": round(time.time() - started, 1),
         "threads": threads,

@@ -6,13 +6,14 @@ done before, by its key, is taken from the store.
 
 import errno
 import importlib
+import importlib.util
 import os
 import shutil
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,6 @@ def run_stage(
     outputs: Outputs,
     threads: int = 1,
     prepare: Callable[[], None] = lambda: None,
-    rule: str = "",
 ) -> None:
     """Runs a stage and moves its outputs into place once all of them are whole.
 
@@ -68,7 +68,6 @@ def run_stage(
         outputs: by name.
         threads: how many cores it may use.
         prepare: called before a stage that uses JAX.
-        rule: the Snakemake rule, for the record.
 
     Raises:
         CodeError: the code is not what the rule named, changed while the stage ran, or reached
@@ -82,7 +81,7 @@ def run_stage(
     processes.end_with_snakemake(work.clean)
     try:
         with processes.noted(stage, [p.as_posix() for p in outputs.values()]), hashing() as digest:
-            how = work.do(digest, threads, prepare, rule)
+            how = work.do(digest, threads, prepare)
     except OSError as error:
         raise _explain(error, outputs) from error
     finally:
@@ -119,7 +118,7 @@ class _Work:
         for path in self.partial.values():
             path.unlink(missing_ok=True)
 
-    def do(self, digest: Remembered, threads: int, prepare: Callable[[], None], rule: str) -> str:
+    def do(self, digest: Remembered, threads: int, prepare: Callable[[], None]) -> str:
         """Makes or fetches the outputs and writes their manifests; says which it was."""
         for path in self.outputs.values():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,7 +130,7 @@ class _Work:
         if known is None:
             settings = parse_settings(self.settings)
             job = Job(settings, dict(self.inputs), self.partial, threads, scratch)
-            made = _compute(self.stage, job, prepare, rule)
+            made = _compute(self.stage, job, prepare)
             self._same_code(self.code, "while the job ran")
             if _hash_inputs(self.inputs, digest) != files:
                 raise DataError(f"{self.stage}: an input changed while the job ran; run again")
@@ -163,12 +162,13 @@ class _Work:
             )
 
 
-def _compute(stage: str, job: Job, prepare: Callable[[], None], rule: str) -> dict[str, Any]:
+def _compute(stage: str, job: Job, prepare: Callable[[], None]) -> dict[str, Any]:
     """Runs a stage in this process, checks that it stayed within its fingerprint; its report."""
     started = time.time()
     before = set(sys.modules)
     if fingerprint.uses_jax(stage):
         prepare()
+    _drop_bytecode(stage)
     with _reading() as read:
         importlib.import_module(f"{fingerprint.PACKAGE}.{stage}").run(job)
     for name, path in job.outputs.items():
@@ -188,7 +188,14 @@ def _compute(stage: str, job: Job, prepare: Callable[[], None], rule: str) -> di
         raise CodeError(
             f"{stage} read {', '.join(undeclared)}, which its rule does not name as an input"
         )
-    return report.of_job(rule, started, job.threads)
+    return report.of_job(started, job.threads)
+
+
+def _drop_bytecode(stage: str) -> None:
+    """Makes the import see the source that was hashed: Python trusts size and mtime alone."""
+    for module in fingerprint.closure(stage):
+        with suppress(OSError, NotImplementedError):
+            os.unlink(importlib.util.cache_from_source(str(fingerprint.path_of(module))))
 
 
 @contextmanager

@@ -4,7 +4,8 @@ import errno
 import os
 import time
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from diffmbrl.toy import pair
 from diffmbrl.toy.everyone import read
 
@@ -29,4 +30,4 @@ def run(job: Job):
         for rate in job.settings["rates"]
         for seed in job.settings["seeds"]
     ]
-    pd.DataFrame(rows).to_parquet(job.outputs["runs"], index=False)
+    pq.write_table(pa.Table.from_pylist(rows), job.outputs["runs"])
