@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from diffmbrl.errors import ConfigError
 
 SCALES = ("smoke", "laptop", "paper")
-PAPERS = ("implicit", "omd")
+PAPERS = ("implicit", "omd", "rpg")
 TOP_LEVEL = "config"
 
 

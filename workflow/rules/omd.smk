@@ -24,7 +24,14 @@ OMD_CARTPOLE = {
 }
 OMD_NOTE = {
     name: f"omd.cartpole.{name}"
-    for name in ["seeds", "steps", "precision", "final_evaluations", "inner_lrs", "taus"]
+    for name in [
+        "seeds",
+        "steps",
+        "precision",
+        "final_evaluations",
+        "inner_lrs",
+        "taus",
+    ]
 }
 
 
@@ -43,6 +50,7 @@ rule omd_tabular:
     threads: workflow.cores
     params:
         *stage(
+            "omd.tabular",
             seeds="omd.tabular.seeds",
             norm_bounds="omd.tabular.norm_bounds",
             norm_bound_max="omd.tabular.norm_bound_max",
@@ -68,7 +76,12 @@ rule omd_cartpole:
         experiment="distractors|ablation",
     threads: workflow.cores
     params:
-        *stage("experiment", axes="omd.cartpole.{experiment}", **OMD_CARTPOLE),
+        *stage(
+            "omd.cartpole",
+            "experiment",
+            axes="omd.cartpole.{experiment}",
+            **OMD_CARTPOLE,
+        ),
     shell:
         "diffmbrl run omd.cartpole --output curves {output.curves} " + JOB
 
@@ -83,7 +96,12 @@ rule omd_cartpole_width:
         experiment="width",
     threads: workflow.cores
     params:
-        *stage("experiment", axes="omd.cartpole.{experiment}", **OMD_CARTPOLE),
+        *stage(
+            "omd.cartpole",
+            "experiment",
+            axes="omd.cartpole.{experiment}",
+            **OMD_CARTPOLE,
+        ),
     shell:
         "diffmbrl run omd.cartpole --output curves {output.curves} "
         "--output predictions {output.predictions} " + JOB
@@ -105,7 +123,7 @@ rule omd_aggregate:
     log:
         "logs/{scale}/omd/aggregate.log",
     params:
-        *stage(final_evaluations="omd.cartpole.final_evaluations"),
+        *stage("omd.aggregate", final_evaluations="omd.cartpole.final_evaluations"),
     shell:
         "diffmbrl run omd.aggregate --input tabular {input.tabular} "
         "--input cartpole {input.cartpole} --output tabular {output.tabular} "
@@ -120,6 +138,8 @@ rule omd_compare:
         metrics="data/stats/{scale}/omd/compare.json",
     log:
         "logs/{scale}/omd/compare.log",
+    params:
+        *stage("omd.compare"),
     shell:
         "diffmbrl run omd.compare --input tabular {input.tabular} "
         "--output table {output.table} --output metrics {output.metrics} " + JOB
@@ -133,7 +153,12 @@ rule fig_omd_2:
     log:
         "logs/{scale}/omd/fig_2.log",
     params:
-        *stage("scale", seeds="omd.tabular.seeds", steps="omd.tabular.steps"),
+        *stage(
+            "plots.fig_omd_2",
+            "scale",
+            seeds="omd.tabular.seeds",
+            steps="omd.tabular.steps",
+        ),
     shell:
         "diffmbrl run plots.fig_omd_2 --input tabular {input.tabular} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -149,6 +174,7 @@ rule fig_omd_3:
         "logs/{scale}/omd/fig_3.log",
     params:
         *stage(
+            "plots.fig_omd_3",
             "scale",
             seeds="omd.tabular.seeds",
             steps="omd.tabular.steps",
@@ -168,7 +194,7 @@ rule fig_omd_4:
     log:
         "logs/{scale}/omd/fig_4.log",
     params:
-        *stage("scale", **OMD_NOTE),
+        *stage("plots.fig_omd_4", "scale", **OMD_NOTE),
     shell:
         "diffmbrl run plots.fig_omd_4 --input cartpole {input.cartpole} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -184,7 +210,7 @@ rule fig_omd_5:
     log:
         "logs/{scale}/omd/fig_5.log",
     params:
-        *stage("scale", **OMD_NOTE),
+        *stage("plots.fig_omd_5", "scale", **OMD_NOTE),
     shell:
         "diffmbrl run plots.fig_omd_5 --input curves {input.curves} "
         "--input predictions {input.predictions} --input width {input.width} "
@@ -199,7 +225,12 @@ rule fig_omd_6:
     log:
         "logs/{scale}/omd/fig_6.log",
     params:
-        *stage("scale", seeds="omd.tabular.seeds", steps="omd.tabular.steps"),
+        *stage(
+            "plots.fig_omd_6",
+            "scale",
+            seeds="omd.tabular.seeds",
+            steps="omd.tabular.steps",
+        ),
     shell:
         "diffmbrl run plots.fig_omd_6 --input tabular {input.tabular} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -214,6 +245,7 @@ rule fig_omd_7:
         "logs/{scale}/omd/fig_7.log",
     params:
         *stage(
+            "plots.fig_omd_7",
             "scale",
             adjoint_iterations="omd.cartpole.adjoint_iterations",
             **OMD_NOTE,
@@ -223,15 +255,15 @@ rule fig_omd_7:
         "--output pdf {output.pdf} --output png {output.png} " + JOB
 
 
-TARGETS["omd"] = expand(
-    [
-        "data/stats/{scale}/omd/compare.json",
-        "figures/{scale}/omd/fig_2_returns_under_bound.pdf",
-        "figures/{scale}/omd/fig_3_equivalent_mdp_and_bounds.pdf",
-        "figures/{scale}/omd/fig_4_width_and_distractors.pdf",
-        "figures/{scale}/omd/fig_5_likelihood.pdf",
-        "figures/{scale}/omd/fig_6_noise.pdf",
-        "figures/{scale}/omd/fig_7_ablation.pdf",
-    ],
-    scale=diffmbrl.scale("omd"),
-)
+TARGETS["omd"] = [
+    *expand(
+        outputs_of("omd_", "fig_omd_", but=["omd_cartpole"]),
+        scale=diffmbrl.scale("omd"),
+        experiment="width",
+    ),
+    *expand(
+        outputs_of("omd_cartpole", but=["omd_cartpole_width"]),
+        scale=diffmbrl.scale("omd"),
+        experiment=["distractors", "ablation"],
+    ),
+]

@@ -1,1 +1,1 @@
-"""Agents: what the papers share."""
+"""What the papers' agents share."""

@@ -52,7 +52,8 @@ def rollout_mdp(
         key, use = jax.random.split(key)
         action = schedule.sample_action(use, behaviour[state])
         use, env_key = jax.random.split(env_key)
-        now = (state[None].astype(float), action, env.reward(state, action, None), False)
+        now = (state[None].astype(float), action, env.reward(state, action, None),
+               jnp.asarray(False))  # fmt: skip
         return (env.transition(state, action, use), key, env_key), Rollout(*now)
 
     def trajectory(carry, _):

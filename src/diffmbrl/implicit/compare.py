@@ -88,7 +88,10 @@ def compare_runs(ours: pd.DataFrame, theirs: pd.DataFrame, bar: Bar) -> pd.DataF
     """Run-by-run agreement per domain, parameterization and logged step."""
     frames = []
     for frame in (ours, theirs):
-        rounded = {name: frame[name].round(9) for name in ("learning_rate", "eta", "reward_offset")}
+        rounded = {
+            name: frame[name].astype(float).round(9)
+            for name in ("learning_rate", "eta", "reward_offset")
+        }
         text = {name: frame[name].astype(str) for name in ("domain", "parameterization")}
         frames.append(frame.assign(**rounded, **text))
     return agreement(

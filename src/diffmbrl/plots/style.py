@@ -31,7 +31,7 @@ COLORS = {
     **{f"variant_{i}": _PALETTE[color] for i, color in enumerate((3, 0, 2, 4))},
 }
 DOMAINS = {"chain": "Chain", "four_rooms": "Four rooms", "mountain_car": "Mountain car"}
-RC = {
+RC: dict[str, Any] = {
     "figure.dpi": 100, "savefig.dpi": 150, "font.size": 9, "axes.titlesize": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.3, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 8,
@@ -42,7 +42,7 @@ RC = {
 
 def panels(rows: int, columns: int, size: tuple[float, float] = (2.6, 2.3), **kwargs):
     """A grid of axes, each `size` inches; axes come as an array of shape (rows, columns)."""
-    mpl.rcParams.update(RC)
+    mpl.rcParams.update(RC)  # type: ignore[arg-type]
     width, height = size
     return plt.subplots(
         rows, columns, figsize=(width * columns, height * rows + 0.5), squeeze=False, **kwargs

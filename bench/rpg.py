@@ -1,0 +1,116 @@
+"""Speed of `rpg`: gradients per second against h, the cost of spectral normalisation, and SAC
+updates per second for many runs in one program against as many processes.
+
+    python bench/rpg.py [--seconds 2]
+"""
+
+import argparse
+import subprocess
+import sys
+import time
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from diffmbrl.agents import sac
+from diffmbrl.envs.pendulum import Pendulum
+from diffmbrl.rpg import estimators, training
+from diffmbrl.rpg import learner as learning
+from diffmbrl.sweep import device
+
+UPDATES = 200
+
+
+def rate(call, work: int, seconds: float) -> float:
+    """Units of work a second, from the fastest call of those that fit in `seconds`."""
+    jax.block_until_ready(call())
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        jax.block_until_ready(call())
+        best = min(best, time.perf_counter() - start)
+    return work / best
+
+
+def made(estimator: str, h: int, iterations: int = 10) -> tuple[learning.Learner, learning.State]:
+    """A learner of the laptop scale's size and a state with 300 random steps."""
+    env = Pendulum()
+    agent = sac.SAC(3, 1)
+    learner = learning.Learner(agent, estimator, h, 3, False, 1000, sn_iterations=iterations)
+    on = jnp.asarray(iterations > 0)
+    sn = learning.Normalisation(on, on, jnp.float32(1), jnp.asarray(False))
+    loop = training.Loop(
+        learner.init(jax.random.PRNGKey(0), sn), env.reset(jax.random.PRNGKey(1)),
+        jnp.zeros((), jnp.int32), jax.random.PRNGKey(2),
+    )  # fmt: skip
+    step = jax.jit(lambda loop: jax.lax.scan(
+        lambda now, _: (training.interact(learner, env, now, jnp.zeros(1, jnp.float32)), None),
+        loop, None, 300)[0])  # fmt: skip
+    return learner, step(loop).learner
+
+
+def gradients(h: int, seconds: float) -> float:
+    """Per-sample RP-DP gradients a second, 64 at a time."""
+    learner, state = made("rp_dp", h)
+    policy, world = learner.policy(state), learner.world(state)
+    estimator = estimators.Estimator("rp_dp", h, 0.99)
+    batch = learner.segments(state, jax.random.PRNGKey(3), 64, 1)
+    each = jax.random.split(jax.random.PRNGKey(4), 64)
+
+    def one(s, a, key):
+        return estimator.gradient(
+            policy, world, state.agent.critics, estimators.Segment(s, a), key, 0.1
+        )
+
+    call = jax.jit(jax.vmap(one))
+    return rate(partial(call, batch.states, batch.actions, each), 64, seconds)
+
+
+def updates(learner: learning.Learner, state: learning.State, runs: int, seconds: float) -> float:
+    """Updates a second of `runs` learners in one program, all of them together."""
+
+    def many(state):
+        each = jax.random.split(jax.random.PRNGKey(5), UPDATES)
+        return jax.lax.scan(lambda s, key: (learner.update(s, key)[0], None), state, each)[0]
+
+    states = jax.tree.map(lambda leaf: jnp.stack([leaf] * runs), state)
+    call = jax.jit(jax.vmap(many))
+    return rate(partial(call, states), UPDATES * runs, seconds)
+
+
+def processes(runs: int, seconds: float) -> float:
+    """The same with a process for each run, all at once; each reports its own rate."""
+    command = [sys.executable, __file__, "--one", "--seconds", str(seconds)]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(runs)]
+    return sum(float(process.communicate()[0]) for process in started)
+
+
+def main() -> None:
+    """Prints every measurement."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=2.0, help="time for each measurement")
+    parser.add_argument("--one", action="store_true", help="SAC updates a second of one run")
+    arguments = parser.parse_args()
+    device.configure("cpu")
+    if arguments.one:
+        print(updates(*made("sac", 0), 1, arguments.seconds))
+        return
+    print(f"{device.describe()}\nRP-DP gradients a second")
+    for h in (0, 1, 3, 8, 20):
+        print(f"  h = {h:2d}: {gradients(h, arguments.seconds):9.0f}", flush=True)
+    print("RP-DP updates a second (h = 3), power iterations after each")
+    for iterations in (0, 2, 10):
+        speed = updates(*made("rp_dp", 3, iterations), 1, arguments.seconds)
+        name = "none (no normalisation)" if iterations == 0 else str(iterations)
+        print(f"  {name}: {speed:.0f}", flush=True)
+    print("SAC updates a second, all runs together")
+    for runs in (1, 4, 16):
+        together = updates(*made("sac", 0), runs, arguments.seconds)
+        apart = processes(runs, arguments.seconds)
+        print(f"  {runs:2d} runs: one program {together:.0f}, as many processes {apart:.0f}",
+              flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

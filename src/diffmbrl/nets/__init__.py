@@ -1,0 +1,1 @@
+"""Networks, and spectral normalisation on its own."""
