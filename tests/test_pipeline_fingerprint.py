@@ -55,7 +55,7 @@ BASE = "def f(x, *, y=None):\n    return [x, y, 'a']\n"
         "# comment\n" + BASE,
         '"""Module."""\n' + BASE,
         'def f(x, *, y=None):\n    """Doc."""\n    return [x, y, "a"]\n',
-        "def f(\n    x,\n    *,\n    y=None,\n):\n    return [\n        x,\n        y,\n        'a',\n    ]\n",
+        "def f(\n    x,\n    *,\n    y=None,\n):\n    return [\n        x,\n        y,\n        'a',\n    ]\n",  # noqa: E501
     ],
 )
 def test_comments_docstrings_and_formatting_do_not_count(same, tmp_path):

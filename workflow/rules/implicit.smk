@@ -65,13 +65,15 @@ rule implicit_aggregate:
     output:
         summary="data/stats/{scale}/implicit/summary.csv",
         selected="data/stats/{scale}/implicit/selected.csv",
+        curves="data/stats/{scale}/implicit/curves.csv",
     log:
         "logs/{scale}/implicit/aggregate.log",
     params:
         *stage("implicit.aggregate"),
     shell:
         "diffmbrl run implicit.aggregate --input runs {input.runs} "
-        "--output summary {output.summary} --output selected {output.selected} " + JOB
+        "--output summary {output.summary} --output selected {output.selected} "
+        "--output curves {output.curves} " + JOB
 
 
 rule implicit_compare:

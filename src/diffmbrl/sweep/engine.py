@@ -7,6 +7,7 @@ depend on the number of threads, nor on which runs share a group.
 """
 
 import hashlib
+import io
 import os
 import threading
 import zipfile
@@ -182,7 +183,7 @@ class _Checkpoints:
     def load(self, index: int) -> tuple[int, list[np.ndarray] | None, list[PyTree]]:
         path = self.folder / f"{index}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 state = [file[f"s{i}"] for i in range(int(file["n_state"]))]
                 names = [name for name in file.files if name.startswith("m_")]
                 return int(file["done"]), state, [{name[2:]: file[name] for name in names}]
