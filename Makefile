@@ -41,6 +41,7 @@ lint: venv
 
 bench: venv
 	$(RUN) python bench/implicit.py
+	$(RUN) python bench/omd.py
 
 audit: venv
 	$(RUN) diffmbrl audit
