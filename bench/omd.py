@@ -144,12 +144,14 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=3)
     parser.add_argument("--at", type=int, default=100_000, help="steps already in the replay")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
+    parser.add_argument("--precisions", nargs="+", choices=list(TYPES), default=list(TYPES))
     options = parser.parse_args()
     print(f"{device.describe()}, model width {options.width}, replay of {options.at} transitions")
     print("agent precision runs  updates/s/core   us  usual us  times  share of attainable")
-    for precision in TYPES:
+    for precision in options.precisions:
         peak = attainable(precision)
-        for name in AGENTS:
+        for name in options.agents:
             training = build(name, precision, options.width)
             slow = usual(training, 300, options.at)
             work = arithmetic(training)
