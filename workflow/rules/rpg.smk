@@ -63,6 +63,7 @@ rule rpg_gradients:
             runs="rpg.runs.rp_dp",
             gradients="rpg.gradients",
         ),
+    threads: workflow.cores
     shell:
         "diffmbrl run rpg.gradients --input snapshots {input.snapshots} "
         "--output gradients {output.gradients} " + JOB

@@ -6,6 +6,7 @@ at resampled stored states; and the squared distance of its mean from a referenc
 """
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -39,31 +40,42 @@ def run(job: Job) -> None:
     with np.load(job.input("snapshots"), allow_pickle=False) as file:
         snapshots, steps = file["snapshots"], file["steps"]
     rows = list(linear_quadratic(s["gradients"], s["learner"]["gamma"]))
-    rows += learned(learner, env, schedule, runs, snapshots, steps, s["task"], s["gradients"])
+    rows += learned(
+        learner, env, schedule, runs, snapshots, steps, s["task"], s["gradients"], job.threads
+    )
     pd.DataFrame(rows).to_parquet(job.outputs["gradients"], index=False)
 
 
 def learned(
     learner: Learner, env: Environment, schedule: training.Schedule, runs: list[dict[str, Any]],
-    snapshots: np.ndarray, steps: np.ndarray, task: str, plan: Mapping[str, Any],
-) -> Rows:  # fmt: skip
+    snapshots: np.ndarray, steps: np.ndarray, task: str, plan: Mapping[str, Any], threads: int,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of the learned models: every run of the first seeds, snapshot, estimator, horizon."""
     chosen = [(i, one) for i, one in enumerate(runs) if one["seed"] < plan["seeds"]]
     cases = [(i, one, j) for i, one in chosen for j in range(len(steps))]
     reference = jax.jit(partial(_reference, learner, env, schedule, plan))
     far = {(i, j): reference(snapshots[i, j]) for i, _, j in tqdm(cases, desc="rpg reference")}
-    for kind in estimators.KINDS:
-        mine = [case for case in cases if kind == "rp_dp" or case[2] == len(steps) - 1]
-        horizons = plan["horizons"] if kind == "rp_dp" else plan["other_horizons"]
-        for h in tqdm(horizons, desc=f"rpg gradients {kind}"):
-            estimator = estimators.Estimator(kind, h, learner.agent.gamma)
-            measure = jax.jit(partial(_measure, learner, env, schedule, plan, estimator))
-            for i, one, j in mine:
-                found = jax.device_get(measure(snapshots[i, j], far[i, j]))
-                for starts, values in found.items():
-                    yield {"task": task, "estimator": kind, "horizon": h, **one,
-                           "snapshot": int(steps[j]), "starts": starts,
-                           **_finish(values)}  # fmt: skip
+
+    def rows(task_of: tuple[str, int]) -> list[dict[str, Any]]:
+        kind, h = task_of
+        estimator = estimators.Estimator(kind, h, learner.agent.gamma)
+        measure = jax.jit(partial(_measure, learner, env, schedule, plan, estimator))
+        return [
+            {"task": task, "estimator": kind, "horizon": h, **one, "snapshot": int(steps[j]),
+             "starts": starts, **_finish(values)}
+            for i, one, j in cases
+            if kind == "rp_dp" or j == len(steps) - 1
+            for starts, values in jax.device_get(measure(snapshots[i, j], far[i, j])).items()
+        ]  # fmt: skip
+
+    todo = [(kind, h) for kind in estimators.KINDS for h in _horizons(plan, kind)]
+    with ThreadPoolExecutor(threads) as pool:
+        parts = tqdm(pool.map(rows, todo), desc="rpg gradients", total=len(todo))
+        return [row for part in parts for row in part]
+
+
+def _horizons(plan: Mapping[str, Any], kind: str) -> list[int]:
+    return plan["horizons"] if kind == "rp_dp" else plan["other_horizons"]
 
 
 def linear_quadratic(plan: Mapping[str, Any], gamma: float) -> Rows:
@@ -72,7 +84,7 @@ def linear_quadratic(plan: Mapping[str, Any], gamma: float) -> Rows:
     system, policy = lq.random_system(key, 3, 2, radius=0.95, noise=0.1)
     critic = lq.true_critic(system, policy, gamma)
     for kind in estimators.KINDS:
-        for h in plan["horizons"]:
+        for h in _horizons(plan, kind):
             estimator = estimators.Estimator(kind, h, gamma)
             exact = lq.gradient(system, policy, critic, jnp.eye(3), h=h, gamma=gamma)
             target = ravel_pytree(exact)[0]
