@@ -48,7 +48,7 @@ def problem(domain, parameterization, runs):
     some = np.linspace(0, len(axes["eta"]) - 1, runs).astype(int)
     program = train.program(
         train.models(parameterization, n), SETTINGS["updates"], SETTINGS["log_every"],
-        train.lanes(parameterization, n),
+        train.lanes(n),
     )  # fmt: skip
     return program, {name: values[some] for name, values in axes.items()}, data
 

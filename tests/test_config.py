@@ -48,6 +48,9 @@ def test_files_that_are_not_yaml(tmp_path):
 
 
 def test_command_line_wins_and_scales_overlay():
+    loaded = config.load(ROOT, {"implicit": {"updates": "70", "etas": {"implicit": ["0.5"]}}})
+    assert loaded["scales"]["laptop"]["implicit"]["updates"] == 70
+    assert loaded["scales"]["laptop"]["implicit"]["etas"]["implicit"] == [0.5]
     loaded = config.load(ROOT, {"implicit": {"updates": 70}})
     assert all(loaded["scales"][scale]["implicit"]["updates"] == 70 for scale in config.SCALES)
     loaded = config.load(ROOT)

@@ -23,7 +23,9 @@ def published() -> pd.DataFrame:
     Means and sample standard deviations of the run logs released with Gehring et al. 2021.
     """
     with importlib.resources.files("diffmbrl.implicit").joinpath("published.csv").open() as file:
-        return pd.read_csv(file)
+        frame = pd.read_csv(file)
+    rates = 2.0 ** np.log2(frame["learning_rate"]).round()  # powers of two, written to 6 digits
+    return frame.assign(learning_rate=rates)
 
 
 def floor(domain: pd.Series, reward_offset: pd.Series) -> pd.Series:

@@ -140,12 +140,13 @@ def verdicts(table: pd.DataFrame) -> dict:
     result = {}
     for figure, part in table.groupby("figure"):
         complete = bool((part["n_runs"] == part["n_runs_published"]).all())
+        agrees = part["passes"].mean() >= Bar().share
         result[str(figure)] = {
             "compared": len(part),
             "agree": int(part["passes"].sum()),
             "worst_difference": float(part["difference"].max()),
             "same_seeds": complete,
-            "verdict": "agrees" if complete and part["passes"].all() else
+            "verdict": "agrees" if complete and agrees else
                        "differs" if complete else "not the published seeds",
         }  # fmt: skip
     return result

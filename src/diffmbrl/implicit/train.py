@@ -162,9 +162,9 @@ def arrays(
     return data
 
 
-def lanes(parameterization: str, n: int) -> int:
-    """How many runs share a call: many where a run is small, one where its model fills a cache."""
-    return 1 if parameterization != "explicit" and n >= EXACT_BELOW else 64
+def lanes(n: int) -> int:
+    """How many runs share a call: many where a run is small, one where its data fill a cache."""
+    return 1 if n >= EXACT_BELOW else 64
 
 
 def table(
@@ -205,7 +205,7 @@ def run(job: Job) -> None:
         metrics = engine.run(
             program(
                 models(parameterization, n, backup, s["temperature"]),
-                s["updates"], s["log_every"], lanes(parameterization, n),
+                s["updates"], s["log_every"], lanes(n),
             ),
             axes, data, threads=job.threads, checkpoint=job.scratch / backup,
             label=f"{domain} {parameterization}" + f" {backup}" * (len(s["backups"]) > 1),
