@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from diffmbrl.errors import DataError
-from diffmbrl.implicit import aggregate, compare, dataset, schedule, train
+from diffmbrl.implicit import aggregate, compare, dataset, schedule, tables, train
 from diffmbrl.implicit.collect import collect_mdp
 from diffmbrl.implicit.parameterizations import Explicit, Implicit
+from diffmbrl.implicit.published import published
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Refined
 from diffmbrl.stats.parity import Bar, agreement
@@ -83,7 +84,7 @@ def test_gradient_of_logits_and_rewards_by_finite_differences(model, backup, fas
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "chain.parquet"
-    dataset.write_parquet(collect_mdp("chain", [SEED], 0.1, 50, 100), path)
+    tables.write_parquet(collect_mdp("chain", [SEED], 0.1, 50, 100), path)
     return path
 
 
@@ -108,7 +109,7 @@ def test_table_of_runs(chain, tmp_path):
     frame = trained(chain, tmp_path)
     assert len(frame) == 2 * 2 * 3
     assert frame["step"].unique().tolist() == [0, 10, 20]
-    assert set(compare.RUN) | {"step", "diverged", *train.METRICS} == set(frame.columns)
+    assert set(compare.RUN) | {"step", "diverged", *tables.METRICS} == set(frame.columns)
     total = frame["residual_ones_norm"] ** 2 + frame["residual_ortho_norm"] ** 2
     np.testing.assert_allclose(total, frame["residual_norm"] ** 2, rtol=1e-10)
     np.testing.assert_allclose(frame["mse"], frame["residual_norm"] ** 2 / 11, rtol=1e-10)
@@ -280,7 +281,7 @@ def test_authors_folder_is_read(tmp_path):
 
 
 def test_published_summary_is_compared_by_mean_and_divergence():
-    theirs = aggregate.published()
+    theirs = published()
     ours = theirs.rename(columns={"n_nonfinite": "n_diverged"}).assign(backup="none")
     table = compare.compare_summary(ours)
     assert table["passes"].all()

@@ -1,31 +1,17 @@
 """Stage: statistics over seeds of every setting, and the selection of learning rates."""
 
-import importlib.resources
-
 import numpy as np
 import pandas as pd
 
-from diffmbrl.implicit.dataset import read_parquet
-from diffmbrl.implicit.train import METRICS
+from diffmbrl.implicit.published import published
+from diffmbrl.implicit.tables import ETA, METRICS, read_parquet
 from diffmbrl.pipeline.stage import Job
 
 SETTING = ["domain", "parameterization", "backup", "learning_rate", "eta", "reward_offset"]
 FAMILY = ["domain", "parameterization", "backup", "eta"]
 COLUMNS = ("domain", "parameterization", "learning_rate", "eta", "reward_offset", "seed", "step",
            *METRICS, "diverged")  # fmt: skip
-ETA = 0.95  # of figure 2
 TERMINAL_VALUE = 10.0  # 1 / (1 - gamma): what an offset of 1 adds to four rooms' terminal state
-
-
-def published() -> pd.DataFrame:
-    """The authors' summary at their selected rates, over 20 seeds.
-
-    Means and sample standard deviations of the run logs released with Gehring et al. 2021.
-    """
-    with importlib.resources.files("diffmbrl.implicit").joinpath("published.csv").open() as file:
-        frame = pd.read_csv(file)
-    rates = 2.0 ** np.log2(frame["learning_rate"]).round()  # powers of two, written to 6 digits
-    return frame.assign(learning_rate=rates)
 
 
 def floor(domain: pd.Series, reward_offset: pd.Series) -> pd.Series:

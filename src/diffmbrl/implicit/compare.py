@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from diffmbrl.errors import DataError
-from diffmbrl.implicit.aggregate import published
-from diffmbrl.implicit.dataset import read_parquet
+from diffmbrl.implicit.published import published
+from diffmbrl.implicit.tables import read_parquet
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.stats.parity import Bar, agreement
 

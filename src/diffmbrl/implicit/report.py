@@ -7,7 +7,7 @@ import pandas as pd
 
 from diffmbrl.errors import DataError
 from diffmbrl.implicit.compare import compare_runs, compare_summary, read_published, verdicts
-from diffmbrl.implicit.dataset import read_parquet
+from diffmbrl.implicit.tables import read_parquet
 from diffmbrl.stats.parity import Bar
 
 BAR = Bar()

@@ -14,12 +14,12 @@ from jaxtyping import Array, Float
 from diffmbrl.implicit import dataset, schedule
 from diffmbrl.implicit.domains import DOMAINS
 from diffmbrl.implicit.parameterizations import Explicit, Implicit
+from diffmbrl.implicit.tables import METRICS, write_parquet
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Picard, Refined
 from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
 
-METRICS = ("residual_norm", "residual_ones_norm", "residual_ortho_norm", "mse")
 AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to a single run
     "seed": "seeds",
     "learning_rate": "learning_rates",
@@ -218,4 +218,4 @@ def run(job: Job) -> None:
         for position, (name, value) in enumerate(labels.items()):
             frame.insert(position, name, pd.Categorical([value] * len(frame)))
         frames.append(frame)
-    dataset.write_parquet(pd.concat(frames, ignore_index=True), job.outputs["runs"])
+    write_parquet(pd.concat(frames, ignore_index=True), job.outputs["runs"])

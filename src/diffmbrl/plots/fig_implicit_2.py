@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from diffmbrl.implicit.aggregate import ETA, published
+from diffmbrl.implicit.published import published
+from diffmbrl.implicit.tables import ETA
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from diffmbrl.implicit.aggregate import published
+from diffmbrl.implicit.published import published
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 from diffmbrl.plots.fig_implicit_2 import PANELS, chosen, draw, draw_published, same_protocol

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from diffmbrl.implicit.aggregate import ETA
+from diffmbrl.implicit.tables import ETA
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 from diffmbrl.plots.fig_implicit_2 import PANELS, chosen

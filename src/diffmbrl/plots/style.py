@@ -79,11 +79,11 @@ def estimate(
 
 
 def mark_diverged(axes, frame: pd.DataFrame, x: str, y: str) -> None:
-    """Writes how many runs diverged above each mean that leaves some out."""
+    """Writes how many runs diverged below each mean that leaves some out."""
     for _, row in frame[frame["n_diverged"] > 0].iterrows():
         if np.isfinite(row[y]):
             axes.annotate(f"{int(row['n_diverged'])} div.", (row[x], row[y]), fontsize=6,
-                          textcoords="offset points", xytext=(0, 6), ha="center")  # fmt: skip
+                          textcoords="offset points", xytext=(3, -9), ha="left")  # fmt: skip
 
 
 def protocol(settings: Mapping[str, Any], spread: str = "shaded: sample sd over seeds") -> str:
