@@ -29,13 +29,18 @@ rule rpg_train:
 
 rule rpg_returns:
     input:
-        parts=expand(f"{RPG}/train_{{estimator}}.parquet", estimator=ESTIMATORS, allow_missing=True),
+        parts=expand(
+            f"{RPG}/train_{{estimator}}.parquet",
+            estimator=ESTIMATORS,
+            allow_missing=True,
+        ),
     output:
         returns=f"{RPG}/returns.parquet",
     log:
         "logs/{scale}/rpg/returns.log",
     shell:
-        "diffmbrl run rpg.returns --input parts {input.parts} --output returns {output.returns} " + JOB
+        "diffmbrl run rpg.returns --input parts {input.parts} --output returns {output.returns} "
+        + JOB
 
 
 rule rpg_gradients:
@@ -45,6 +50,7 @@ rule rpg_gradients:
         gradients=f"{RPG}/gradients.parquet",
     log:
         "logs/{scale}/rpg/gradients.log",
+    threads: workflow.cores
     params:
         *stage(
             task="rpg.task",
@@ -54,7 +60,6 @@ rule rpg_gradients:
             runs="rpg.runs.rp_dp",
             gradients="rpg.gradients",
         ),
-    threads: workflow.cores
     shell:
         "diffmbrl run rpg.gradients --input snapshots {input.snapshots} "
         "--output gradients {output.gradients} " + JOB
@@ -260,8 +265,28 @@ rule fig_rpg_8:
 
 TARGETS["rpg"] = expand(
     [
-        *(f"{RPG}/{name}.parquet" for name in ("returns", "gradients", "landscape", "horizon", "smoothness", "theory")),
-        *(f"{RPG_STATS}/{name}.csv" for name in ("returns", "gradients", "horizon", "smoothness", "theory", "claims")),
+        *(
+            f"{RPG}/{name}.parquet"
+            for name in (
+                "returns",
+                "gradients",
+                "landscape",
+                "horizon",
+                "smoothness",
+                "theory",
+            )
+        ),
+        *(
+            f"{RPG_STATS}/{name}.csv"
+            for name in (
+                "returns",
+                "gradients",
+                "horizon",
+                "smoothness",
+                "theory",
+                "claims",
+            )
+        ),
         *(
             f"figures/{{scale}}/rpg/fig_{name}.{kind}"
             for name in (
