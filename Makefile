@@ -5,10 +5,11 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 RUN := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-.PHONY: help venv figures test lint bench audit
+.PHONY: help venv figures test soak lint bench audit
 help:
 	@echo "make figures   rebuild every figure (scale: config/config.yaml; CORES=$(CORES))"
 	@echo "make test      run the tests"
+	@echo "make soak      the slow tests of the workflow too"
 	@echo "make lint      check style, types and workflow"
 	@echo "make bench     measure speed"
 	@echo "make audit     check results against their records"
@@ -32,15 +33,20 @@ figures: venv
 test: venv
 	$(RUN) pytest
 
+soak: venv
+	$(RUN) pytest -m "soak or not soak"
+
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check workflow
 	$(BIN)/mypy
-	$(RUN) snakemake --lint
+	$(RUN) snakemake -n --quiet all --config scale=smoke
 
 bench: venv
 	$(RUN) python bench/implicit.py
+	$(RUN) python bench/omd.py
+	$(RUN) python bench/rpg.py
 
 audit: venv
 	$(RUN) diffmbrl audit

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from diffmbrl.errors import UserError
+from diffmbrl.pipeline import commands as provenance
 
 _COMPARE_EXITS = "exit code: 0 agrees, 1 below the bar, 2 wrong or missing input"
 
@@ -24,17 +25,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from diffmbrl.pipeline.stage import logged, parse_settings, run_stage
-    from diffmbrl.sweep import device
+    from diffmbrl.pipeline.wrapper import logged, run_stage
+
+    def prepare():
+        from diffmbrl.sweep import device
+
+        device.configure(arguments.device)
 
     with logged(arguments.log):
-        device.configure(arguments.device)
         run_stage(
-            f"diffmbrl.{arguments.stage}",
-            parse_settings(arguments.settings),
+            arguments.stage,
+            arguments.settings,
             {name: [Path(path) for path in paths] for name, *paths in arguments.input},
             {name: Path(path) for name, path in arguments.output},
             threads=arguments.threads,
+            prepare=prepare,
         )
     return 0
 
@@ -56,7 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--threads", type=int, default=1)
     run.add_argument("--log", type=Path, help="a file that gets errors too")
     run.add_argument("--device", default="auto", help="auto, cpu or gpu")
-    run.add_argument("--settings", nargs="*", default=[], metavar="NAME=JSON")
+    run.add_argument(
+        "--settings", nargs="*", default=[], metavar="NAME=JSON",
+        help="settings, and the code that the rule was planned with, NAME@HASH each",
+    )  # fmt: skip
     compare = commands.add_parser("compare", help="hold our results against published numbers")
     papers = compare.add_subparsers(required=True, metavar="PAPER")
     implicit = papers.add_parser("implicit", help="Gehring et al. 2021", epilog=_COMPARE_EXITS)
@@ -66,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--published", type=Path, metavar="FOLDER_OR_PARQUET",
         help="the authors' released run logs: compares run by run as well",
     )  # fmt: skip
+    provenance.register(commands)
     return parser
 
 

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from diffmbrl.errors import ConfigError
 
 SCALES = ("smoke", "laptop", "paper")
-PAPERS = ("implicit", "rpg")
+PAPERS = ("implicit", "omd", "rpg")
 TOP_LEVEL = "config"
 
 
@@ -35,7 +35,7 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
         ConfigError: a key or value that the schema refuses, or a file that is not YAML.
     """
     root, overrides = Path(root), dict(overrides or {})
-    papers = {name: overrides.pop(name) for name in PAPERS if name in overrides}
+    papers = {name: _typed(overrides.pop(name)) for name in PAPERS if name in overrides}
     for name, value in papers.items():
         if not isinstance(value, Mapping):
             raise ConfigError(f"--config {name}={value!r}: must be a mapping of {name}'s keys")
@@ -78,6 +78,15 @@ def lookup(settings: Mapping[str, Any], key: str) -> Any:
             raise ConfigError(f"{key}: no such key ({part} is not among {_names(value)})")
         value = value[part]
     return value
+
+
+def _typed(value: Any) -> Any:
+    """Values of a nested override with their YAML types: Snakemake hands all of them as strings."""
+    if isinstance(value, Mapping):
+        return {key: _typed(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_typed(inner) for inner in value]
+    return yaml.safe_load(value) if isinstance(value, str) else value
 
 
 def _names(value: Any) -> str:

@@ -1,19 +1,27 @@
+import re
+
 from snakemake.exceptions import WorkflowError
 
 from diffmbrl import config as configuration
-from diffmbrl.errors import ConfigError
-from diffmbrl.pipeline.workflow import Workflow, papers
+from diffmbrl.errors import UserError
+from diffmbrl.pipeline.captions import Provenance
+from diffmbrl.pipeline.workflow import Pipeline, begin, papers
 
 try:
     workflow_config = configuration.load(".", config)
-except ConfigError as error:
+    begin()
+except UserError as error:
     raise WorkflowError(str(error)) from None
 
-diffmbrl = Workflow(workflow_config)
+diffmbrl = Pipeline(workflow_config)
 stage = diffmbrl.stage
 PAPERS = papers(workflow_config)
 TARGETS = {}
-JOB = f"--threads {{threads}} --device {workflow_config['device']} --log {{log}} --settings {{params:q}}"
+config["provenance"] = Provenance()  # for captions
+JOB = (
+    f"--threads {{threads}} --device {workflow_config['device']} "
+    "--log {log} --settings {params:q}"
+)
 PICTURE = ("pdf", "png")
 
 
@@ -21,6 +29,26 @@ wildcard_constraints:
     scale="smoke|laptop|paper",
 
 
+def shown(path, label):
+    """A file that the report shows, under its paper; its caption tells what made it."""
+    paper = path.split("/{scale}/")[1].split("/")[0]
+    return report(
+        path,
+        caption="../report/result.rst",
+        category=paper,
+        labels={"scale": "{scale}", "result": label},
+    )
+
+
 def figure(path):
-    """The named outputs of a figure's rule."""
-    return {kind: f"figures/{{scale}}/{path}.{kind}" for kind in PICTURE}
+    """The named outputs of a figure's rule; the report shows the picture."""
+    pdf, png = (f"figures/{{scale}}/{path}.{kind}" for kind in PICTURE)
+    return {"pdf": pdf, "png": shown(png, path.split("/")[-1])}
+
+
+def outputs_of(*prefixes, but=()):
+    """Patterns of every output of the rules whose names start so, but those of some."""
+    found = [
+        r for r in workflow.rules if r.name.startswith(prefixes) and r.name not in but
+    ]
+    return [re.sub(r"{(\w+),[^}]*}", r"{\1}", str(o)) for r in found for o in r.output]

@@ -14,6 +14,7 @@ rule implicit_collect:
         "logs/{scale}/implicit/collect_{domain}.log",
     params:
         *stage(
+            "implicit.collect",
             "domain",
             seeds="implicit.seeds",
             epsilon="implicit.epsilon",
@@ -35,6 +36,7 @@ rule implicit_train:
     threads: workflow.cores
     params:
         *stage(
+            "implicit.train",
             "domain",
             "parameterization",
             seeds="implicit.seeds",
@@ -63,11 +65,15 @@ rule implicit_aggregate:
     output:
         summary="data/stats/{scale}/implicit/summary.csv",
         selected="data/stats/{scale}/implicit/selected.csv",
+        curves="data/stats/{scale}/implicit/curves.csv",
     log:
         "logs/{scale}/implicit/aggregate.log",
+    params:
+        *stage("implicit.aggregate"),
     shell:
         "diffmbrl run implicit.aggregate --input runs {input.runs} "
-        "--output summary {output.summary} --output selected {output.selected} " + JOB
+        "--output summary {output.summary} --output selected {output.selected} "
+        "--output curves {output.curves} " + JOB
 
 
 rule implicit_compare:
@@ -75,9 +81,13 @@ rule implicit_compare:
         summary="data/stats/{scale}/implicit/summary.csv",
     output:
         table="data/stats/{scale}/implicit/compare.csv",
-        metrics="data/stats/{scale}/implicit/compare.json",
+        metrics=shown(
+            "data/stats/{scale}/implicit/compare.json", "ours against published"
+        ),
     log:
         "logs/{scale}/implicit/compare.log",
+    params:
+        *stage("implicit.compare"),
     shell:
         "diffmbrl run implicit.compare --input summary {input.summary} "
         "--output table {output.table} --output metrics {output.metrics} " + JOB
@@ -92,6 +102,7 @@ rule fig_implicit_1:
         "logs/{scale}/implicit/fig_1.log",
     params:
         *stage(
+            "plots.fig_implicit_1",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -111,6 +122,7 @@ rule fig_implicit_2:
         "logs/{scale}/implicit/fig_2.log",
     params:
         *stage(
+            "plots.fig_implicit_2",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -131,6 +143,7 @@ rule fig_implicit_3:
         "logs/{scale}/implicit/fig_3.log",
     params:
         *stage(
+            "plots.fig_implicit_3",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -150,6 +163,7 @@ rule fig_implicit_a1:
         "logs/{scale}/implicit/fig_A1_{domain}_{parameterization}.log",
     params:
         *stage(
+            "plots.fig_implicit_a1",
             "scale",
             "domain",
             "parameterization",
@@ -171,6 +185,7 @@ rule fig_implicit_a2:
         "logs/{scale}/implicit/fig_A2.log",
     params:
         *stage(
+            "plots.fig_implicit_a2",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -191,6 +206,7 @@ rule fig_implicit_a3:
         "logs/{scale}/implicit/fig_A3.log",
     params:
         *stage(
+            "plots.fig_implicit_a3",
             "scale",
             seeds="implicit.seeds",
             updates="implicit.updates",
@@ -202,17 +218,18 @@ rule fig_implicit_a3:
         "--output pdf {output.pdf} --output png {output.png} " + JOB
 
 
-TARGETS["implicit"] = expand(
-    [
-        "data/stats/{scale}/implicit/compare.json",
-        "figures/{scale}/implicit/fig_1_initial_residual.pdf",
-        "figures/{scale}/implicit/fig_2_final_residual.pdf",
-        "figures/{scale}/implicit/fig_3_eta.pdf",
-        "figures/{scale}/implicit/fig_A1_offsets_{domain}_{parameterization}.pdf",
-        "figures/{scale}/implicit/fig_A2_every_eta.pdf",
-        "figures/{scale}/implicit/fig_A3_multi_action.pdf",
-    ],
-    scale=diffmbrl.scale("implicit"),
-    domain=DOMAINS,
-    parameterization=["explicit", "implicit"],
-)
+# Every stage's output, not only the last ones: one that is deleted is then made again.
+TARGETS["implicit"] = [
+    *expand(
+        outputs_of("implicit_", "fig_implicit_", but=["fig_implicit_a1"]),
+        scale=diffmbrl.scale("implicit"),
+        domain=DOMAINS,
+        parameterization=PARAMETERIZATIONS,
+    ),
+    *expand(
+        outputs_of("fig_implicit_a1"),
+        scale=diffmbrl.scale("implicit"),
+        domain=DOMAINS,
+        parameterization=["explicit", "implicit"],
+    ),
+]

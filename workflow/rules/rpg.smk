@@ -15,6 +15,7 @@ rule rpg_train:
         "logs/{scale}/rpg/train_{estimator}.log",
     params:
         *stage(
+            "rpg.train",
             "estimator",
             task="rpg.task",
             horizon="rpg.horizons.{estimator}",
@@ -38,6 +39,8 @@ rule rpg_returns:
         returns=f"{RPG}/returns.parquet",
     log:
         "logs/{scale}/rpg/returns.log",
+    params:
+        *stage("rpg.returns"),
     shell:
         "diffmbrl run rpg.returns --input parts {input.parts} --output returns {output.returns} "
         + JOB
@@ -50,9 +53,9 @@ rule rpg_gradients:
         gradients=f"{RPG}/gradients.parquet",
     log:
         "logs/{scale}/rpg/gradients.log",
-    threads: workflow.cores
     params:
         *stage(
+            "rpg.gradients",
             task="rpg.task",
             horizon="rpg.horizons.rp_dp",
             learner="rpg.learner",
@@ -60,6 +63,7 @@ rule rpg_gradients:
             runs="rpg.runs.rp_dp",
             gradients="rpg.gradients",
         ),
+    threads: workflow.cores
     shell:
         "diffmbrl run rpg.gradients --input snapshots {input.snapshots} "
         "--output gradients {output.gradients} " + JOB
@@ -74,6 +78,7 @@ rule rpg_landscape:
         "logs/{scale}/rpg/landscape.log",
     params:
         *stage(
+            "rpg.landscape",
             task="rpg.task",
             horizon="rpg.horizons.rp_dp",
             learner="rpg.learner",
@@ -92,7 +97,7 @@ rule rpg_horizon:
     log:
         "logs/{scale}/rpg/horizon.log",
     params:
-        *stage(horizon_study="rpg.horizon_study"),
+        *stage("rpg.horizon", horizon_study="rpg.horizon_study"),
     shell:
         "diffmbrl run rpg.horizon --output horizon {output.horizon} " + JOB
 
@@ -103,7 +108,7 @@ rule rpg_smoothness:
     log:
         "logs/{scale}/rpg/smoothness.log",
     params:
-        *stage(smoothness="rpg.smoothness"),
+        *stage("rpg.smoothness", smoothness="rpg.smoothness"),
     shell:
         "diffmbrl run rpg.smoothness --output smoothness {output.smoothness} " + JOB
 
@@ -114,7 +119,7 @@ rule rpg_theory:
     log:
         "logs/{scale}/rpg/theory.log",
     params:
-        *stage(theory="rpg.theory"),
+        *stage("rpg.theory", theory="rpg.theory"),
     shell:
         "diffmbrl run rpg.theory --output theory {output.theory} " + JOB
 
@@ -135,6 +140,8 @@ rule rpg_aggregate:
         claims=f"{RPG_STATS}/claims.csv",
     log:
         "logs/{scale}/rpg/aggregate.log",
+    params:
+        *stage("rpg.aggregate"),
     shell:
         "diffmbrl run rpg.aggregate "
         "--input returns {input.returns} "
@@ -158,7 +165,7 @@ rule fig_rpg_1:
     log:
         "logs/{scale}/rpg/fig_1.log",
     params:
-        *stage("scale", schedule="rpg.schedule"),
+        *stage("plots.fig_rpg_1", "scale", schedule="rpg.schedule"),
     shell:
         "diffmbrl run plots.fig_rpg_1 --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -172,7 +179,9 @@ rule fig_rpg_2:
     log:
         "logs/{scale}/rpg/fig_2.log",
     params:
-        *stage("scale", schedule="rpg.schedule", plan="rpg.gradients"),
+        *stage(
+            "plots.fig_rpg_2", "scale", schedule="rpg.schedule", plan="rpg.gradients"
+        ),
     shell:
         "diffmbrl run plots.fig_rpg_2 --input gradients {input.gradients} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -186,7 +195,9 @@ rule fig_rpg_3:
     log:
         "logs/{scale}/rpg/fig_3.log",
     params:
-        *stage("scale", schedule="rpg.schedule", plan="rpg.landscape"),
+        *stage(
+            "plots.fig_rpg_3", "scale", schedule="rpg.schedule", plan="rpg.landscape"
+        ),
     shell:
         "diffmbrl run plots.fig_rpg_3 --input landscape {input.landscape} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -200,7 +211,7 @@ rule fig_rpg_4:
     log:
         "logs/{scale}/rpg/fig_4.log",
     params:
-        *stage("scale", plan="rpg.horizon_study"),
+        *stage("plots.fig_rpg_4", "scale", plan="rpg.horizon_study"),
     shell:
         "diffmbrl run plots.fig_rpg_4 --input horizon {input.horizon} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -214,7 +225,7 @@ rule fig_rpg_5:
     log:
         "logs/{scale}/rpg/fig_5.log",
     params:
-        *stage("scale", schedule="rpg.schedule"),
+        *stage("plots.fig_rpg_5", "scale", schedule="rpg.schedule"),
     shell:
         "diffmbrl run plots.fig_rpg_5 --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -228,7 +239,7 @@ rule fig_rpg_6:
     log:
         "logs/{scale}/rpg/fig_6.log",
     params:
-        *stage("scale", plan="rpg.smoothness"),
+        *stage("plots.fig_rpg_6", "scale", plan="rpg.smoothness"),
     shell:
         "diffmbrl run plots.fig_rpg_6 --input smoothness {input.smoothness} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -243,7 +254,9 @@ rule fig_rpg_7:
     log:
         "logs/{scale}/rpg/fig_7.log",
     params:
-        *stage("scale", schedule="rpg.schedule", plan="rpg.gradients"),
+        *stage(
+            "plots.fig_rpg_7", "scale", schedule="rpg.schedule", plan="rpg.gradients"
+        ),
     shell:
         "diffmbrl run plots.fig_rpg_7 --input gradients {input.gradients} --input returns {input.returns} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
@@ -257,50 +270,14 @@ rule fig_rpg_8:
     log:
         "logs/{scale}/rpg/fig_8.log",
     params:
-        *stage("scale", plan="rpg.theory"),
+        *stage("plots.fig_rpg_8", "scale", plan="rpg.theory"),
     shell:
         "diffmbrl run plots.fig_rpg_8 --input theory {input.theory} "
         "--output pdf {output.pdf} --output png {output.png} " + JOB
 
 
 TARGETS["rpg"] = expand(
-    [
-        *(
-            f"{RPG}/{name}.parquet"
-            for name in (
-                "returns",
-                "gradients",
-                "landscape",
-                "horizon",
-                "smoothness",
-                "theory",
-            )
-        ),
-        *(
-            f"{RPG_STATS}/{name}.csv"
-            for name in (
-                "returns",
-                "gradients",
-                "horizon",
-                "smoothness",
-                "theory",
-                "claims",
-            )
-        ),
-        *(
-            f"figures/{{scale}}/rpg/fig_{name}.{kind}"
-            for name in (
-                "1_returns",
-                "2_variance_bias",
-                "3_landscape",
-                "4_best_horizon",
-                "5_lipschitz",
-                "6_smoothness",
-                "7_placement",
-                "8_theory",
-            )
-            for kind in PICTURE
-        ),
-    ],
+    outputs_of("rpg_", "fig_rpg_"),
     scale=diffmbrl.scale("rpg"),
+    estimator=ESTIMATORS,
 )

@@ -1,5 +1,6 @@
 """The chain of Gehring et al. 2021, section 4: ten states to walk, one transient state."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffmbrl.mdp.dense import DenseMDP
@@ -24,7 +25,7 @@ def chain() -> DenseMDP:
     P[:, TRANSIENT, 0] = 1
     r[END, ADVANCE] = 10
     r[TRANSIENT, GIVE_UP] = 1
-    return DenseMDP(P, r, GAMMA)
+    return DenseMDP(jnp.asarray(P), jnp.asarray(r), GAMMA)
 
 
 def policy() -> np.ndarray:

@@ -19,7 +19,7 @@ class DenseFunctional(FuncEnv[jax.Array, jax.Array, int, float, bool, Any, Dense
 
     def __init__(self, mdp: DenseMDP, absorbing: int | None = None):
         """Wraps `mdp`; entering the state `absorbing`, if any, is reported as terminal."""
-        self.mdp, self.absorbing = jax.tree.map(jnp.asarray, mdp), absorbing
+        self.mdp, self.absorbing = mdp, absorbing
         super().__init__()
         self.observation_space = gymnasium.spaces.Discrete(mdp.n_states)
         self.action_space = gymnasium.spaces.Discrete(mdp.n_actions)

@@ -1,5 +1,6 @@
 """Four rooms (Sutton, Precup & Singh 1999), as used by Gehring et al. 2021, section 4."""
 
+import jax.numpy as jnp
 import numpy as np
 
 from diffmbrl.mdp.dense import DenseMDP
@@ -36,7 +37,7 @@ def four_rooms() -> DenseMDP:
     P = (1 - SLIP) * moved + SLIP / 3 * (moved.sum(axis=0) - moved)
     r = np.zeros((TERMINAL + 1, 4))
     r[_index(*GOAL)] = 1
-    return DenseMDP(P, r, GAMMA)
+    return DenseMDP(jnp.asarray(P), jnp.asarray(r), GAMMA)
 
 
 def _index(row: int, column: int) -> int:

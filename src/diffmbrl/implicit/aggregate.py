@@ -1,12 +1,10 @@
 """Stage: statistics over seeds of every setting, and the selection of learning rates."""
 
-import importlib.resources
-
 import numpy as np
 import pandas as pd
 
-from diffmbrl.implicit.dataset import read_parquet
-from diffmbrl.implicit.train import METRICS
+from diffmbrl.implicit.published import published
+from diffmbrl.implicit.tables import ETA, METRICS, read_parquet
 from diffmbrl.pipeline.stage import Job
 
 SETTING = ["domain", "parameterization", "backup", "learning_rate", "eta", "reward_offset"]
@@ -14,15 +12,6 @@ FAMILY = ["domain", "parameterization", "backup", "eta"]
 COLUMNS = ("domain", "parameterization", "learning_rate", "eta", "reward_offset", "seed", "step",
            *METRICS, "diverged")  # fmt: skip
 TERMINAL_VALUE = 10.0  # 1 / (1 - gamma): what an offset of 1 adds to four rooms' terminal state
-
-
-def published() -> pd.DataFrame:
-    """The authors' summary at their selected rates, over 20 seeds.
-
-    Means and sample standard deviations of the run logs released with Gehring et al. 2021.
-    """
-    with importlib.resources.files("diffmbrl.implicit").joinpath("published.csv").open() as file:
-        return pd.read_csv(file)
 
 
 def floor(domain: pd.Series, reward_offset: pd.Series) -> pd.Series:
@@ -82,8 +71,19 @@ def select(runs: pd.DataFrame) -> pd.DataFrame:
     return best.merge(theirs, how="left", on=["domain", "parameterization", "eta"])
 
 
+def curves(summary: pd.DataFrame, selected: pd.DataFrame, eta: float) -> pd.DataFrame:
+    """Figure 2 as a wide table: a row an offset, a column <domain>_<parameterization>."""
+    chosen = summary.merge(selected[[*FAMILY, "learning_rate"]], on=[*FAMILY, "learning_rate"])
+    chosen = chosen[(chosen["eta"] == eta) & (chosen["backup"] == "none")]
+    names = chosen["domain"].astype(str) + "_" + chosen["parameterization"].astype(str)
+    table = chosen.assign(name=names).pivot(
+        index="reward_offset", columns="name", values="residual_norm_mean"
+    )
+    return table.reset_index()
+
+
 def run(job: Job) -> None:
-    """Reads every sweep's runs, writes the summary of all settings and the selection."""
+    """Writes the summary of all settings, the selection, and the curves of figure 2."""
     summaries, selections = [], []
     for path in job.inputs["runs"]:
         runs = read_parquet(path, COLUMNS)
@@ -94,6 +94,6 @@ def run(job: Job) -> None:
             selections.append(select(runs))
     summary = pd.concat(summaries, ignore_index=True)
     summary.to_csv(job.outputs["summary"], index=False, float_format="%.9g")
-    pd.concat(selections, ignore_index=True).to_csv(
-        job.outputs["selected"], index=False, float_format="%.9g"
-    )
+    selected = pd.concat(selections, ignore_index=True)
+    selected.to_csv(job.outputs["selected"], index=False, float_format="%.9g")
+    curves(summary, selected, ETA).to_csv(job.outputs["curves"], index=False, float_format="%.9g")

@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 from diffmbrl.envs.dense import DenseFunctional
 from diffmbrl.envs.mountain_car import MountainCarFunctional, MountainCarParams, energy_pumping
 from diffmbrl.implicit import schedule
-from diffmbrl.implicit.dataset import write_parquet
 from diffmbrl.implicit.domains import DOMAINS, behaviour, mdp_of
+from diffmbrl.implicit.tables import write_parquet
 from diffmbrl.mdp.dense import DenseMDP, epsilon_greedy, policy_values
 from diffmbrl.pipeline.stage import Job
 
@@ -52,7 +52,8 @@ def rollout_mdp(
         key, use = jax.random.split(key)
         action = schedule.sample_action(use, behaviour[state])
         use, env_key = jax.random.split(env_key)
-        now = (state[None].astype(float), action, env.reward(state, action, None), False)
+        now = (state[None].astype(float), action, env.reward(state, action, None),
+               jnp.asarray(False))  # fmt: skip
         return (env.transition(state, action, use), key, env_key), Rollout(*now)
 
     def trajectory(carry, _):

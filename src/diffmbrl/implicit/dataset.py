@@ -5,44 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from diffmbrl.errors import DataError
 from diffmbrl.implicit.domains import DOMAINS, features
+from diffmbrl.implicit.tables import read_parquet
 
 COLUMNS = ("seed", "split", "trajectory", "t", "action", "reward", "terminated", "truncated",
            "return", "discount_sum")  # fmt: skip
 
 Points = dict[str, np.ndarray]
-
-
-def read_parquet(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """A table with at least the given columns.
-
-    Raises:
-        DataError: the file is damaged, or lacks a column.
-    """
-    try:
-        frame = pq.read_table(path).to_pandas()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); delete it and "
-            "run again to rebuild it"
-        ) from None
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise DataError(f"{path}: column {missing[0]!r} is missing; expected {', '.join(columns)}")
-    return frame
-
-
-def write_parquet(frame: pd.DataFrame, path: Path) -> None:
-    """Writes a table; floating columns are stored byte plane by byte plane, which packs best."""
-    table = pa.Table.from_pandas(frame, preserve_index=False)
-    planes = [field.name for field in table.schema if pa.types.is_floating(field.type)]
-    others = [field.name for field in table.schema if field.name not in planes]
-    pq.write_table(table, path, compression="zstd", compression_level=9,
-                   use_dictionary=others, use_byte_stream_split=planes)  # fmt: skip
 
 
 def load(path: Path, domain: str, seeds: Sequence[int]) -> dict[str, Points]:

@@ -16,7 +16,6 @@ from diffmbrl.mdp.dense import soft_max
 from diffmbrl.solve import Adjoint, Method, fixed_point
 
 Params = dict[str, Array]
-BOUNDED = 1e4
 
 
 @dataclass(frozen=True)
@@ -43,35 +42,30 @@ class Implicit:
         adjoint: how its gradient is found.
         backup: `max` or `logsumexp` over pseudo-actions; of one action both are that action.
         temperature: of the log-sum-exp.
+        warm: whether a solve starts at the last solution, and is preconditioned; else at w.
     """
 
     method: Method
     adjoint: Adjoint
     backup: str = "max"
     temperature: float = 1.0
+    warm: bool = False
 
     def init(self, w: Array, F: Array, eta: Float[Array, ""]) -> Params:
         """The model itself: w of shape (n, actions), F of shape (n, actions, n)."""
         return {"w": w, "F": F}
 
     def values(self, params: Params, eta: Float[Array, ""], guess: Array) -> Float[Array, " n"]:
-        """Solves for theta, from `guess` (the last solution) or w; differentiable in params.
-
-        While values are bounded the solve starts at `guess` and is preconditioned. A run that
-        blows up goes without: a start at values of 1e20 would leave rounding errors of 1e4 in
-        every entry, and whether such a run overflows in the end hangs on its small entries
-        (docs/implicit.md, detail 4).
-        """
+        """Solves for theta, warm from `guess`, the last solution; differentiable in params."""
         w, transition = params["w"], jax.nn.softmax(params["F"], axis=-1)
-        bounded = jnp.max(jnp.abs(guess)) < BOUNDED
-        stay = jnp.einsum("iai->i", transition) / w.shape[1]
+        own = jnp.arange(w.shape[0])
         return fixed_point(
             self._chain if w.shape[1] == 1 else self._mdp,
-            jnp.where(bounded, guess, w.max(axis=1)),
+            guess if self.warm else w.max(axis=1),
             (w, transition, eta),
             method=self.method,
             adjoint=self.adjoint,
-            diagonal=jnp.where(bounded, 1 - eta * stay, 1.0),
+            diagonal=1 - eta * transition[own, :, own].mean(axis=1) if self.warm else None,
         ).value
 
     @staticmethod

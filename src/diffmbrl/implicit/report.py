@@ -7,7 +7,7 @@ import pandas as pd
 
 from diffmbrl.errors import DataError
 from diffmbrl.implicit.compare import compare_runs, compare_summary, read_published, verdicts
-from diffmbrl.implicit.dataset import read_parquet
+from diffmbrl.implicit.tables import read_parquet
 from diffmbrl.stats.parity import Bar
 
 BAR = Bar()
@@ -58,10 +58,8 @@ def _runs(results: Path, published: Path) -> bool:
         raise DataError(f"{results}: holds no results; run `snakemake --cores 2 implicit` first")
     table = pd.concat(tables, ignore_index=True)
     print(f"Run by run against {published}, {len(seeds)} seeds, residual_norm:")
-    columns = {
-        "runs": str, "compared": str, "within": "{:.2%}".format, "median": "{:.1e}".format,
-        "worst": "{:.1e}".format, "divergence_agrees": "{:.2%}".format,
-    }  # fmt: skip
+    columns = dict.fromkeys(("median", "worst", "median_over_steps"), "{:.1e}".format)
+    columns |= dict.fromkeys(("within", "divergence_agrees"), "{:.2%}".format)
     print(table.drop(columns="passes").to_string(index=False, formatters=columns))
     passed = bool(table["passes"].all())
     print(

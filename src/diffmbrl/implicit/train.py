@@ -1,7 +1,9 @@
 """Stage: every run of one domain and parameterization (seeds x rates x etas x offsets)."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,32 +14,62 @@ from jaxtyping import Array, Float
 from diffmbrl.implicit import dataset, schedule
 from diffmbrl.implicit.domains import DOMAINS
 from diffmbrl.implicit.parameterizations import Explicit, Implicit
+from diffmbrl.implicit.tables import METRICS, write_parquet
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Picard
+from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Picard, Refined
 from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
 
-METRICS = ("residual_norm", "residual_ones_norm", "residual_ortho_norm", "mse")
+AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to a single run
+    "seed": "seeds",
+    "learning_rate": "learning_rates",
+    "eta": "etas",
+    "reward_offset": "reward_offsets",
+    "backup": "backups",
+}
+BOUNDED = 1e4
 EXACT_BELOW = 32  # features; a factorisation is faster than iterating below, slower above
 
 
-def model(
-    parameterization: str, n: int, backup: str = "max", temperature: float = 1.0
-) -> Explicit | Implicit:
-    """A parameterization with the solve that measures fastest for n features.
+class Models(NamedTuple):
+    """One parameterization, solved in two ways.
+
+    Attributes:
+        calm: the fastest, for a run whose values are bounded.
+        wild: exact to rounding and started afresh, for a run that blows up. Whether such a run
+            overflows in the end hangs on its small entries, which a start at values of 1e20
+            would drown in rounding errors of 1e4 (docs/implicit.md, detail 4).
+    """
+
+    calm: Explicit | Implicit
+    wild: Explicit | Implicit
+
+
+def models(parameterization: str, n: int, backup: str = "max", temperature: float = 1.0) -> Models:
+    """A parameterization with the solves that measure fastest for n features.
 
     `explicit` starts at the initial values of the published runs, whose solver stops once no
     value moves by more than 1e-6: with exact ones its runs would differ from theirs by that.
     """
     if parameterization == "explicit":
-        return Explicit(Implicit(Picard(atol=1e-6), Exact()))
+        start = Explicit(Implicit(Picard(atol=1e-6), Exact()))
+        return Models(start, start)
     several = parameterization == "implicit_mdp"
     steps, tolerance = (20, 1e-12) if several else (1, 0.0)
     if n < EXACT_BELOW:
         newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
-        return Implicit(newton, Exact(), backup, temperature)
-    newton = Newton(GCR(rtol=1e-15, atol=1e-7), rtol=tolerance, atol=1e-7, max_steps=steps)
-    return Implicit(newton, Iterative(GCR(rtol=1e-14)), backup, temperature)
+        exact = Implicit(newton, Exact(), backup, temperature)
+        return Models(exact, exact)
+    fast = GCR(rtol=1e-4, atol=1e-8, max_steps=60, memory=8)
+    full = GCR(rtol=1e-15, atol=1e-8, max_steps=60, memory=20)
+    calm, wild = (
+        Newton(linear, rtol=tolerance, atol=1e-7, max_steps=steps)
+        for linear in (Refined(fast), full)
+    )
+    return Models(
+        Implicit(calm, Iterative(Refined(fast)), backup, temperature, warm=True),
+        Implicit(wild, Iterative(full), backup, temperature),
+    )
 
 
 def residuals(
@@ -54,36 +86,25 @@ def residuals(
     }
 
 
-def program(model: Explicit | Implicit, updates: int, log_every: int, lanes: int) -> engine.Program:
+def program(models: Models, updates: int, log_every: int, lanes: int) -> engine.Program:
     """Training of one run by plain SGD, measured before it and every `log_every` updates.
 
     A config holds seed (index into the data), learning_rate, eta and reward_offset.
     """
 
-    def targets(config, data, indices):
-        seed = config["seed"]
-        points = data["train"]
-        target = (
-            points["returns"][seed, indices]
-            + config["reward_offset"] * points["discounts"][seed, indices]
-        )
-        return points["features"][seed, indices], target
-
     def init(config, data):
         seed, eta = config["seed"], config["eta"]
-        params = model.init(data["w"][seed], data["F"][seed], eta)
-        theta = model.values(params, eta, jnp.zeros(data["w"].shape[1]))
+        params = models.calm.init(data["w"][seed], data["F"][seed], eta)
+        theta = models.calm.values(params, eta, jnp.zeros(data["w"].shape[1]))
         return {"params": params, "theta": theta, "step": jnp.asarray(0)}
 
     def measure(config, data, state):
-        seed, points = config["seed"], data["evaluation"]
-        theta = model.values(state["params"], config["eta"], state["theta"])
-        mine = {name: points[name][seed] for name in ("features", "returns", "discounts")}
-        return residuals(theta, mine, config["reward_offset"])
+        points = {name: leaf[config["seed"]] for name, leaf in data["evaluation"].items()}
+        return residuals(state["theta"], points, config["reward_offset"])
 
-    def advance(config, data, state):
-        def update(state, _):
-            inputs, target = targets(config, data, data["batches"][config["seed"], state["step"]])
+    def updates_with(model):
+        def update(config, data, state, _):
+            inputs, target = batch(config, data, state["step"])
 
             def loss(params):
                 theta = model.values(params, config["eta"], state["theta"])
@@ -95,10 +116,34 @@ def program(model: Explicit | Implicit, updates: int, log_every: int, lanes: int
             )
             return {"params": params, "theta": theta, "step": state["step"] + 1}, None
 
-        state, _ = jax.lax.scan(update, state, None, length=log_every)
+        def go_on(config, data, state):
+            state, _ = jax.lax.scan(partial(update, config, data), state, None, length=log_every)
+            return state | {"theta": model.values(state["params"], config["eta"], state["theta"])}
+
+        return go_on
+
+    def rest(config, data, state):
+        return state
+
+    def advance(config, data, state):
+        largest = jnp.max(jnp.abs(state["theta"]))
+        how = jnp.where(jnp.isfinite(largest), jnp.where(largest < BOUNDED, 0, 1), 2)
+        branches = [updates_with(models.calm), updates_with(models.wild), rest]
+        if models.calm is models.wild:
+            state = branches[0](config, data, state)
+        else:
+            state = jax.lax.switch(how, branches, config, data, state)
         return state, measure(config, data, state)
 
     return engine.Program(init, advance, segments=updates // log_every, lanes=lanes, first=measure)
+
+
+def batch(config, data, step) -> tuple[Float[Array, "b k"], Float[Array, " b"]]:
+    """Features and targets of the batch of an update."""
+    seed, points = config["seed"], data["train"]
+    indices = data["batches"][seed, step]
+    offset = config["reward_offset"] * points["discounts"][seed, indices]
+    return points["features"][seed, indices], points["returns"][seed, indices] + offset
 
 
 def arrays(
@@ -117,9 +162,9 @@ def arrays(
     return data
 
 
-def lanes(parameterization: str, n: int) -> int:
-    """How many runs share a call: many where a run is small, one where its model fills a cache."""
-    return 1 if parameterization != "explicit" and n >= EXACT_BELOW else 64
+def lanes(n: int) -> int:
+    """How many runs share a call: many where a run is small, one where its data fill a cache."""
+    return 1 if n >= EXACT_BELOW else 64
 
 
 def table(
@@ -159,8 +204,8 @@ def run(job: Job) -> None:
     for backup in s["backups"]:
         metrics = engine.run(
             program(
-                model(parameterization, n, backup, s["temperature"]),
-                s["updates"], s["log_every"], lanes(parameterization, n),
+                models(parameterization, n, backup, s["temperature"]),
+                s["updates"], s["log_every"], lanes(n),
             ),
             axes, data, threads=job.threads, checkpoint=job.scratch / backup,
             label=f"{domain} {parameterization}" + f" {backup}" * (len(s["backups"]) > 1),
@@ -173,4 +218,4 @@ def run(job: Job) -> None:
         for position, (name, value) in enumerate(labels.items()):
             frame.insert(position, name, pd.Categorical([value] * len(frame)))
         frames.append(frame)
-    dataset.write_parquet(pd.concat(frames, ignore_index=True), job.outputs["runs"])
+    write_parquet(pd.concat(frames, ignore_index=True), job.outputs["runs"])

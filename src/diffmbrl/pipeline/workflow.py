@@ -1,13 +1,16 @@
 """What the Snakemake rules call: a rule's params from the configuration, and targets."""
 
-import json
+import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from diffmbrl.config import PAPERS, canonical_scale, lookup
+from diffmbrl.pipeline import fingerprint, processes, records
+from diffmbrl.pipeline.files import canonical
 
 
-class Workflow:
+class Pipeline:
     """The configuration, as the rules see it.
 
     Attributes:
@@ -26,30 +29,48 @@ class Workflow:
         """A paper's settings at a scale."""
         return self.config["scales"][scale][paper]
 
-    def stage(self, *wildcards: str, **keys: str) -> tuple[Callable[..., str], ...]:
-        """A rule's params: one `name=<canonical json>` string for each setting of its stage.
+    def stage(
+        self, module: str, *wildcards: str, **keys: str
+    ) -> tuple[str | Callable[..., str], ...]:
+        """A rule's params: its stage's fingerprint, one string each.
+
+        `name@hash` for the code that the stage can reach and for the lock, `name=<canonical
+        json>` for each setting. Strings, and positional, because Snakemake then sees every
+        change, and names it.
 
         Args:
+            module: the stage, such as `implicit.train`.
             *wildcards: names of wildcards whose values the stage is given.
             **keys: for each other setting, the dotted key of its value, paper first;
                 wildcards in the key are filled in.
         """
-        literal = tuple(_param(name, lambda wc, name=name: wc[name]) for name in wildcards)
-        return literal + tuple(
-            _param(name, lambda wc, key=key: self._value(key, wc)) for name, key in keys.items()
-        )
+        code = tuple(fingerprint.of_stage(module))
+        literal = (_param(name, partial(_wildcard, name)) for name in wildcards)
+        configured = (_param(name, partial(self._value, key)) for name, key in keys.items())
+        return (*code, *literal, *configured)
 
     def _value(self, key: str, wildcards: Mapping[str, str]) -> Any:
         paper, _, rest = key.format(**wildcards).partition(".")
         return lookup(self.settings(paper, wildcards["scale"]), rest)
 
 
+def _wildcard(name: str, wildcards: Mapping[str, str]) -> str:
+    return wildcards[name]
+
+
 def _param(name: str, value: Callable[[Mapping[str, str]], Any]) -> Callable[..., str]:
     def param(wildcards) -> str:
         found = value(dict(wildcards.items()))
-        return f"{name}={json.dumps(found, sort_keys=True, separators=(',', ':'))}"
+        return f"{name}={canonical(found)}"
 
     return param
+
+
+def begin() -> None:
+    """What a Snakefile does first: makes itself known to its jobs, and its records right."""
+    os.environ[processes.PARENT] = str(os.getpid())
+    processes.note("snakemake")
+    records.reconcile()
 
 
 def papers(config: Mapping[str, Any]) -> list[str]:

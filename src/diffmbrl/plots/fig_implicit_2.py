@@ -1,8 +1,12 @@
 """Figure 2 of Gehring et al. 2021: the final residual against the reward offset."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 
-from diffmbrl.implicit.aggregate import published
+from diffmbrl.implicit.published import published
+from diffmbrl.implicit.tables import ETA
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 
@@ -12,7 +16,6 @@ PANELS = (
     ("four_rooms", "residual_norm_learnable", "Four rooms, floor removed"),
     ("mountain_car", "residual_norm", "Mountain car"),
 )
-ETA = 0.95
 
 
 def chosen(summary: pd.DataFrame, selected: pd.DataFrame) -> pd.DataFrame:
@@ -46,6 +49,11 @@ def draw_published(rows: pd.DataFrame, axes):
     return axes
 
 
+def same_protocol(settings: Mapping[str, Any]) -> bool:
+    """Whether published means belong beside these runs: same number of seeds and updates."""
+    return len(settings["seeds"]) == 20 and settings["updates"] == 300
+
+
 def run(job: Job) -> None:
     """Draws the three domains, and four rooms once more without its floor."""
     rows = chosen(pd.read_csv(job.input("summary")), pd.read_csv(job.input("selected")))
@@ -54,7 +62,7 @@ def run(job: Job) -> None:
     figure, axes = style.panels(1, len(PANELS))
     for ax, (domain, metric, title) in zip(axes[0], PANELS, strict=True):
         draw(rows[rows["domain"] == domain], ax, metric).set_title(title)
-        if metric == "residual_norm":
+        if metric == "residual_norm" and same_protocol(job.settings):
             draw_published(theirs[theirs["domain"] == domain], ax)
     axes[0, 0].set_ylabel("final residual norm")
     note = style.protocol(job.settings) + rf" · $\eta={ETA}$ · rates selected from these runs"

@@ -23,7 +23,7 @@ def draw(rows: pd.DataFrame, axes, limit: float):
     for row, (rate, color) in enumerate(zip(rates, colors, strict=True)):
         part = rows[rows["learning_rate"] == rate].sort_values("reward_offset")
         lost = int(part["n_diverged"].sum())
-        label = rf"$2^{{{np.log2(rate):.0f}}}$"
+        label = rf"rate $2^{{{np.log2(rate):.0f}}}$"
         part = part.assign(**{
             name: part[f"residual_norm_{name}"].clip(upper=10 * limit) for name in ("mean", "std")
         })  # fmt: skip

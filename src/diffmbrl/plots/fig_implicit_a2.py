@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from diffmbrl.implicit.aggregate import published
+from diffmbrl.implicit.published import published
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
-from diffmbrl.plots.fig_implicit_2 import PANELS, chosen, draw, draw_published
+from diffmbrl.plots.fig_implicit_2 import PANELS, chosen, draw, draw_published, same_protocol
 
 
 def run(job: Job) -> None:
@@ -17,7 +17,7 @@ def run(job: Job) -> None:
     for line, (domain, metric, title) in zip(axes, PANELS, strict=True):
         for ax, eta in zip(line, etas, strict=True):
             draw(rows[(rows["domain"] == domain) & (rows["eta"] == eta)], ax, metric)
-            if metric == "residual_norm":
+            if metric == "residual_norm" and same_protocol(job.settings):
                 draw_published(theirs[(theirs["domain"] == domain) & (theirs["eta"] == eta)], ax)
             ax.label_outer()
         line[0].set_ylabel(f"{title}\nfinal residual norm")

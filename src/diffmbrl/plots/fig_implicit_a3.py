@@ -2,9 +2,10 @@
 
 import pandas as pd
 
+from diffmbrl.implicit.tables import ETA
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
-from diffmbrl.plots.fig_implicit_2 import ETA, PANELS, chosen
+from diffmbrl.plots.fig_implicit_2 import PANELS, chosen
 
 LABELS = {"explicit": "explicit", "implicit": "implicit, one action",
           "max": "implicit MDP, max", "logsumexp": "implicit MDP, log-sum-exp"}  # fmt: skip

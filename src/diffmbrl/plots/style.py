@@ -22,9 +22,16 @@ COLORS = {
     "residual_ones_norm": _PALETTE[2],
     "residual_ortho_norm": _PALETTE[3],
     "published": "0.15",
+    "omd": _PALETTE[3],
+    "mle": _PALETTE[0],
+    "vep": _PALETTE[2],
+    "exact": _PALETTE[0],
+    "iterative": _PALETTE[2],
+    "identity": _PALETTE[3],
+    **{f"variant_{i}": _PALETTE[color] for i, color in enumerate((3, 0, 2, 4))},
 }
 DOMAINS = {"chain": "Chain", "four_rooms": "Four rooms", "mountain_car": "Mountain car"}
-RC = {
+RC: dict[str, Any] = {
     "figure.dpi": 100, "savefig.dpi": 150, "font.size": 9, "axes.titlesize": 10,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.3, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 8,
@@ -35,7 +42,7 @@ RC = {
 
 def panels(rows: int, columns: int, size: tuple[float, float] = (2.6, 2.3), **kwargs):
     """A grid of axes, each `size` inches; axes come as an array of shape (rows, columns)."""
-    mpl.rcParams.update(RC)
+    mpl.rcParams.update(RC)  # type: ignore[arg-type]
     width, height = size
     return plt.subplots(
         rows, columns, figsize=(width * columns, height * rows + 0.5), squeeze=False, **kwargs
@@ -52,12 +59,31 @@ def band(
     axes.fill_between(frame[x], low, high, color=color, alpha=0.2, linewidth=0)
 
 
+def estimate(
+    axes, frame: pd.DataFrame, x: str, metric: str, color: str, label: str | None = None,
+    marker: str = "o", **kwargs,
+) -> None:  # fmt: skip
+    """Interquartile mean with its 95% interval, and the mean with one standard error.
+
+    The line and its marks are the interquartile mean, the band its bootstrap interval; the
+    thin line is the mean, its bars one standard error.
+    """
+    frame, shade = frame.sort_values(x), COLORS[color]
+    axes.plot(frame[x], frame[f"{metric}_iqm"], color=shade, marker=marker,
+              label=label or color.upper(), **kwargs)  # fmt: skip
+    axes.fill_between(frame[x], frame[f"{metric}_iqm_low"], frame[f"{metric}_iqm_high"],
+                      color=shade, alpha=0.18, linewidth=0)  # fmt: skip
+    axes.errorbar(frame[x], frame[f"{metric}_mean"], frame[f"{metric}_stderr"], color=shade,
+                  linewidth=0.6, elinewidth=0.6, capsize=1.5, alpha=0.7,
+                  errorevery=max(1, len(frame) // 20))  # fmt: skip
+
+
 def mark_diverged(axes, frame: pd.DataFrame, x: str, y: str) -> None:
-    """Writes how many runs diverged above each mean that leaves some out."""
+    """Writes how many runs diverged below each mean that leaves some out."""
     for _, row in frame[frame["n_diverged"] > 0].iterrows():
         if np.isfinite(row[y]):
             axes.annotate(f"{int(row['n_diverged'])} div.", (row[x], row[y]), fontsize=6,
-                          textcoords="offset points", xytext=(0, 6), ha="center")  # fmt: skip
+                          textcoords="offset points", xytext=(3, -9), ha="left")  # fmt: skip
 
 
 def protocol(settings: Mapping[str, Any], spread: str = "shaded: sample sd over seeds") -> str:
@@ -68,17 +94,46 @@ def protocol(settings: Mapping[str, Any], spread: str = "shaded: sample sd over 
     )
 
 
+INTERVALS = "thick: IQM, band: its 95% bootstrap interval; thin: mean, bars: s.e."
+
+
+def tabular_note(settings: Mapping[str, Any]) -> str:
+    """What a figure of the two-state MDP states of how it was made."""
+    return (
+        f"scale {settings['scale']} · {settings['seeds']} seeds · at most "
+        f"{settings['steps']} steps · float64\n{INTERVALS}"
+    )
+
+
+def cartpole_note(settings: Mapping[str, Any]) -> str:
+    """What a CartPole figure states of how it was made, reductions included."""
+    rates = len(settings["inner_lrs"]) * len(settings["taus"])
+    sweep = "one rate and tau" if rates == 1 else f"best of {rates} rates and taus"
+    return (
+        f"scale {settings['scale']} · {settings['seeds']} seeds (paper: 10) · "
+        f"{settings['steps']:,} steps (paper: 200,000) · {settings['precision']} (paper: "
+        f"float64)\n{sweep} (paper: best of 6) · final: mean of the last "
+        f"{settings['final_evaluations']} evaluations\n{INTERVALS}"
+    )
+
+
 def finish(figure, note: str, outputs: Mapping[str, Path], legend_from: Sequence | None = None):
-    """Adds the note and a legend below the panels, and saves PDF and PNG without a date."""
-    if legend_from is not None:
+    """Adds the note and a legend below the panels, and saves PDF and PNG without a date.
+
+    With a legend the note is its title: two things outside the panels would overlap.
+    """
+    if legend_from is None:
+        figure.supxlabel(note, fontsize=7, color="0.35")
+    else:
         handles: dict[str, Any] = {}
         for axes in legend_from:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center", ncols=min(len(handles), 6)
-        )
-    figure.supxlabel(note, fontsize=7, color="0.35")
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center",
+            ncols=min(len(handles), 6), title=note, title_fontsize=7,
+        )  # fmt: skip
+        legend.get_title().set(color="0.35", multialignment="center")
     figure.savefig(outputs["pdf"], format="pdf", metadata={"CreationDate": None})
     figure.savefig(outputs["png"], format="png", metadata={"Software": None})
     plt.close(figure)

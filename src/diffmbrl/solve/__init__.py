@@ -15,9 +15,26 @@ from diffmbrl.solve.fixed_point import (
     Solution,
     fixed_point,
 )
-from diffmbrl.solve.linear import GCR, Direct
+from diffmbrl.solve.linear import GCR, Direct, Elimination, LinearSolver, Operator, Refined
 
 __all__ = [
-    "CONVERGED", "GCR", "MAX_STEPS", "NON_FINITE", "RESULTS", "Adjoint", "Direct", "Exact",
-    "Identity", "Iterative", "Method", "Newton", "Picard", "Solution", "fixed_point",
-]  # fmt: skip
+    "CONVERGED",
+    "GCR",
+    "MAX_STEPS",
+    "NON_FINITE",
+    "RESULTS",
+    "Adjoint",
+    "Direct",
+    "Elimination",
+    "Exact",
+    "Identity",
+    "Iterative",
+    "LinearSolver",
+    "Method",
+    "Newton",
+    "Operator",
+    "Picard",
+    "Refined",
+    "Solution",
+    "fixed_point",
+]

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffmbrl.solve.linear import GCR, Direct
+from diffmbrl.solve.linear import Direct, LinearSolver, Operator
 
 PyTree = Any
 Map = Callable[[Float[Array, " n"], PyTree], Float[Array, " n"]]
@@ -74,7 +74,7 @@ class Newton:
     Where f takes a maximum over actions, this is policy iteration.
     """
 
-    linear: Direct | GCR
+    linear: LinearSolver
     rtol: float = 0.0
     atol: float = 1e-10
     max_steps: int = 50
@@ -90,7 +90,13 @@ class Newton:
 
         def step(x):
             after, push = jax.linearize(lambda x: f(x, args), x)
-            return x + self.linear.solve(lambda v: v - push(v), after - x, diagonal)
+
+            def push_single(v):
+                single = _single(args)
+                return jax.jvp(lambda x: f(x, single), (_single(x),), (v,))[1]
+
+            A = Operator(lambda v: v - push(v), diagonal, lambda v: v - push_single(v))
+            return x + self.linear.solve(A, after - x)
 
         if self.max_steps > 1:
             return _iterate(step, f, x0, args, self)
@@ -118,15 +124,14 @@ def _iterate(step, f: Map, x0, args, method) -> Solution:
     return Solution(x, result, steps)
 
 
-class Adjoint(Protocol):
-    """Applies (I - J^T)^-1 to a cotangent, given the product with J^T."""
+def _single(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
 
-    def solve(
-        self,
-        pull: Callable,
-        cotangent: Float[Array, " n"],
-        diagonal: Float[Array, " n"] | None = None,
-    ) -> Float[Array, " n"]:
+
+class Adjoint(Protocol):
+    """Applies (I - J^T)^-1 to a cotangent, given I - J^T."""
+
+    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
         """Returns lambda with lambda = cotangent + J^T lambda."""
         ...
 
@@ -135,42 +140,27 @@ class Adjoint(Protocol):
 class Exact:
     """The implicit function theorem, the linear system factorised."""
 
-    def solve(
-        self,
-        pull: Callable,
-        cotangent: Float[Array, " n"],
-        diagonal: Float[Array, " n"] | None = None,
-    ) -> Float[Array, " n"]:
+    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
         """Solves (I - J^T) lambda = cotangent exactly."""
-        return Direct().solve(lambda v: v - pull(v), cotangent)
+        return Direct().solve(A, cotangent)
 
 
 @dataclass(frozen=True)
 class Iterative:
     """The implicit function theorem, the linear system solved to a tolerance."""
 
-    linear: GCR
+    linear: LinearSolver
 
-    def solve(
-        self,
-        pull: Callable,
-        cotangent: Float[Array, " n"],
-        diagonal: Float[Array, " n"] | None = None,
-    ) -> Float[Array, " n"]:
+    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
         """Solves (I - J^T) lambda = cotangent to the linear solver's tolerance."""
-        return self.linear.solve(lambda v: v - pull(v), cotangent, diagonal)
+        return self.linear.solve(A, cotangent)
 
 
 @dataclass(frozen=True)
 class Identity:
     """Replaces the inverse by the identity: lambda = cotangent (Nikishin et al. 2022)."""
 
-    def solve(
-        self,
-        pull: Callable,
-        cotangent: Float[Array, " n"],
-        diagonal: Float[Array, " n"] | None = None,
-    ) -> Float[Array, " n"]:
+    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
         """Returns the cotangent."""
         return cotangent
 
@@ -213,7 +203,13 @@ def _forward(f, method, adjoint, constants, args):
 def _backward(f, method, adjoint, saved, cotangent):
     x, constants, args = saved
     _, pull = jax.vjp(lambda x: f(x, args), x)
-    weights = adjoint.solve(lambda v: pull(v)[0], cotangent.value, constants[1])
+
+    def pull_single(v):
+        single = _single(args)
+        return jax.vjp(lambda x: f(x, single), _single(x))[1](v)[0]
+
+    A = Operator(lambda v: v - pull(v)[0], constants[1], lambda v: v - pull_single(v))
+    weights = adjoint.solve(A, cotangent.value)
     _, pull_args = jax.vjp(lambda args: f(x, args), args)
     return jax.tree.map(jnp.zeros_like, constants), pull_args(weights)[0]
 

@@ -1,8 +1,6 @@
 """The device and the numerics that every computation of this project runs under."""
 
 import os
-import resource
-import sys
 
 import jax
 
@@ -48,9 +46,3 @@ def describe() -> str:
     """Names the device that JAX computes on, for the record of a run."""
     device = jax.devices()[0]
     return f"{device.platform}: {device.device_kind}"
-
-
-def peak_memory_mb() -> float:
-    """Largest resident set of this process so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1024**2 if sys.platform == "darwin" else 1024)

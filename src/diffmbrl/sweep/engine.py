@@ -7,6 +7,7 @@ depend on the number of threads, nor on which runs share a group.
 """
 
 import hashlib
+import io
 import os
 import threading
 import zipfile
@@ -89,7 +90,7 @@ def run(
     lanes = program.lanes if on_cpu else program.gpu_lanes
     groups = [np.arange(i, i + lanes).clip(max=n_runs - 1) for i in range(0, n_runs, lanes)]
     data = jax.device_put(jax.tree.map(jnp.asarray, data))
-    start, go_on = _compile(program)
+    start, go_on = _compile(program, lanes)
     store = None if checkpoint is None else _Checkpoints(checkpoint, program, configs)
     stop = threading.Event()
 
@@ -132,7 +133,7 @@ def run(
     return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:n_runs], *results)
 
 
-def _compile(program: Program) -> tuple[Callable, Callable]:
+def _compile(program: Program, lanes: int) -> tuple[Callable, Callable]:
     """The two executables of a program, each over a group of runs: start, and go on."""
     segments = program.segments_per_call or program.segments
 
@@ -149,10 +150,24 @@ def _compile(program: Program) -> tuple[Callable, Callable]:
 
         return jax.lax.scan(advance, state, None, length=segments)
 
+    over = jax.vmap if lanes > 1 else _alone
     return (
-        jax.jit(jax.vmap(start, in_axes=(0, None))),
-        jax.jit(jax.vmap(go_on, in_axes=(0, None, 0)), donate_argnums=2),
+        jax.jit(over(start, in_axes=(0, None))),
+        jax.jit(over(go_on, in_axes=(0, None, 0)), donate_argnums=2),
     )
+
+
+def _alone(function: Callable, in_axes: tuple[int | None, ...]) -> Callable:
+    """As jax.vmap over one lane, without the batched forms of operations, which are slower."""
+
+    def over_one(*arguments):
+        first = [
+            argument if axis is None else jax.tree.map(lambda leaf: leaf[0], argument)
+            for argument, axis in zip(arguments, in_axes, strict=True)
+        ]
+        return jax.tree.map(lambda leaf: leaf[None], function(*first))
+
+    return over_one
 
 
 class _Checkpoints:
@@ -168,7 +183,7 @@ class _Checkpoints:
     def load(self, index: int) -> tuple[int, list[np.ndarray] | None, list[PyTree]]:
         path = self.folder / f"{index}.npz"
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 state = [file[f"s{i}"] for i in range(int(file["n_state"]))]
                 names = [name for name in file.files if name.startswith("m_")]
                 return int(file["done"]), state, [{name[2:]: file[name] for name in names}]
@@ -178,9 +193,10 @@ class _Checkpoints:
     def save(self, index: int, done: int, state: PyTree, parts: list[PyTree]) -> None:
         leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state)]
         metrics = jax.tree.map(lambda *xs: np.concatenate(xs, axis=1), *parts)
+        arrays: dict[str, Any] = {"done": done, "n_state": len(leaves)}
+        arrays |= {f"s{i}": leaf for i, leaf in enumerate(leaves)}
+        arrays |= {f"m_{name}": leaf for name, leaf in metrics.items()}
         partial = self.folder / f"{index}.partial"
         with open(partial, "wb") as file:
-            np.savez(file, done=done, n_state=len(leaves),
-                     **{f"s{i}": leaf for i, leaf in enumerate(leaves)},
-                     **{f"m_{name}": leaf for name, leaf in metrics.items()})  # fmt: skip
+            np.savez(file, **arrays)
         os.replace(partial, self.folder / f"{index}.npz")

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 
-def grid(axes: Mapping[str, Sequence]) -> dict[str, np.ndarray]:
+def grid(axes: Mapping[str, Sequence | np.ndarray]) -> dict[str, np.ndarray]:
     """Every combination of the axes' values, the last axis varying fastest.
 
     Returns:

@@ -1,0 +1,180 @@
+"""Speed of the implicit paper: runs per second, against one run a process, and against bounds.
+
+    python bench/implicit.py [--runs 24] [--threads 2]
+
+Needs the datasets: `snakemake --cores 2 implicit` makes them. Rates are wall-clock, so let
+nothing else run; ratios are taken within one call.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from diffmbrl.sweep import device
+
+device.configure("cpu")
+
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import lineax  # noqa: E402
+import numpy as np  # noqa: E402
+
+from diffmbrl import config as configuration  # noqa: E402
+from diffmbrl.implicit import schedule, train  # noqa: E402
+from diffmbrl.implicit.domains import DOMAINS  # noqa: E402
+from diffmbrl.solve import GCR, Operator  # noqa: E402
+from diffmbrl.sweep import engine  # noqa: E402
+from diffmbrl.sweep.grid import grid  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = configuration.load(ROOT)["scales"]["laptop"]["implicit"]
+PUBLISHED_SECONDS = (15.9, 22.4)  # a run of the released program, from its own records
+
+
+def problem(domain, parameterization, runs):
+    """A program, data of one seed, and configs spread over rates, etas and offsets."""
+    n, seeds = DOMAINS[domain].n_features, SETTINGS["seeds"][:1]
+    path = ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
+    data = train.arrays(path, domain, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1)
+    axes = grid({
+        "seed": [0], "learning_rate": SETTINGS["learning_rates"][domain][parameterization],
+        "eta": SETTINGS["etas"][parameterization],
+        "reward_offset": SETTINGS["reward_offsets"][parameterization],
+    })  # fmt: skip
+    some = np.linspace(0, len(axes["eta"]) - 1, runs).astype(int)
+    program = train.program(
+        train.models(parameterization, n), SETTINGS["updates"], SETTINGS["log_every"],
+        train.lanes(n),
+    )  # fmt: skip
+    return program, {name: values[some] for name, values in axes.items()}, data
+
+
+def seconds(program, configs, data, threads):
+    """Wall time of a sweep, compilation left out (median of three)."""
+    few = {name: values[: max(1, program.lanes)] for name, values in configs.items()}
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        engine.run(program, few, data, threads=threads)
+        compile_and_few = time.perf_counter() - start
+        start = time.perf_counter()
+        engine.run(program, configs, data, threads=threads)
+        times.append(time.perf_counter() - start - compile_and_few)
+    return float(np.median(times))
+
+
+def one_process(domain, parameterization):
+    """Wall time of a process that trains one run, the published way."""
+    settings = {
+        "domain": domain, "parameterization": parameterization, "seeds": SETTINGS["seeds"][:1],
+        "learning_rates": SETTINGS["learning_rates"][domain][parameterization][3:4],
+        "etas": [0.9], "reward_offsets": [0.5], "actions": 1, "backups": ["max"],
+        **{k: SETTINGS[k] for k in ("updates", "log_every", "batch_size", "temperature")},
+    }  # fmt: skip
+    code = (
+        "import sys, json; from pathlib import Path\n"
+        "from diffmbrl.sweep import device; device.configure('cpu')\n"
+        "from diffmbrl.implicit import train; from diffmbrl.pipeline.stage import Job\n"
+        "s, data, out = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])\n"
+        "train.run(Job(s, {'dataset': [data]}, {'runs': out / 'r'}, 1, out / 's'))\n"
+    )
+    path = ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-c", code, json.dumps(settings), str(path), folder],
+            check=True, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        return time.perf_counter() - start
+
+
+def bounds():
+    """Bytes per second of a pass over an array out of cache, and flops of a matrix product."""
+    big, square = jnp.ones(2**25), jnp.ones((800, 800))
+    rates = []
+    for function, argument, amount in (
+        (jax.jit(lambda x: x * 1.5), big, 2 * big.nbytes),
+        (jax.jit(lambda x: x @ x), square, 2 * 800**3),
+    ):
+        jax.block_until_ready(function(argument))
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            jax.block_until_ready(function(argument))
+            times.append(time.perf_counter() - start)
+        rates.append(amount / float(np.median(times)))
+    return rates
+
+
+def solvers(n):
+    """Seconds of a solve to 1e-10 by our GCR and by lineax's GMRES."""
+    w, F = schedule.initial_parameters(jax.random.PRNGKey(0), n)
+    P, b = jax.nn.softmax(F[:, 0], axis=-1), w[:, 0]
+
+    def gcr(b):
+        return GCR(rtol=1e-10).solve(Operator(lambda v: v - 0.95 * (P @ v)), b)
+
+    def gmres(b):
+        operator = lineax.FunctionLinearOperator(
+            lambda v: v - 0.95 * (P @ v), jax.ShapeDtypeStruct((n,), b.dtype)
+        )
+        solver = lineax.GMRES(rtol=1e-10, atol=0.0, restart=20)
+        return lineax.linear_solve(operator, b, solver, throw=False).value
+
+    times = []
+    for solve in (gcr, gmres):
+        many = jax.jit(lambda b, s=solve: jax.lax.fori_loop(0, 20, lambda _, x: s(b + 1e-9 * x), b))
+        jax.block_until_ready(many(b))
+        start = time.perf_counter()
+        jax.block_until_ready(many(b))
+        times.append((time.perf_counter() - start) / 20)
+    return times
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=24, help="runs of the slowest sweep")
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    bandwidth, arithmetic = bounds()
+    print(f"machine: {bandwidth / 1e9:.1f} GB/s out of cache, {arithmetic / 1e9:.1f} GFLOP/s (f64)")
+    print(f"{'sweep':26}{'runs/s':>9}{'ms/update':>11}{'1 process':>11}{'ratio':>7}{'vs paper':>10}"
+          f"{'f64 GB/s':>10}")  # fmt: skip
+    for domain in DOMAINS:
+        for parameterization in ("explicit", "implicit"):
+            n = DOMAINS[domain].n_features
+            runs = arguments.runs if parameterization == "implicit" and n > 32 else 256
+            program, configs, data = problem(domain, parameterization, runs)
+            rate = runs / seconds(program, configs, data, arguments.threads)
+            alone = one_process(domain, parameterization)
+            # The model's matrix is read or written about 30 times an update (18 products, 12
+            # passes of the softmax, its derivative and the step).
+            moved = (
+                30 * 8 * n * n * SETTINGS["updates"] * rate if "implicit" in parameterization else 0
+            )
+            paper = "-".join(f"{s * rate:.0f}" for s in PUBLISHED_SECONDS)
+            print(f"{domain + ' ' + parameterization:26}{rate:9.1f}"
+                  f"{1e3 * arguments.threads / rate / SETTINGS['updates']:11.4f}{alone:10.1f}s"
+                  f"{alone * rate:7.0f}{paper:>10}{moved / 1e9:10.1f}", flush=True)  # fmt: skip
+    print("time against the number of runs (four rooms, implicit):")
+    for runs in (8, 16, 32, 64):
+        program, configs, data = problem("four_rooms", "implicit", runs)
+        print(
+            f"  {runs:4} runs {seconds(program, configs, data, arguments.threads):7.2f} s",
+            flush=True,
+        )
+    print("one solve to 1e-10 against the number of states, ms: ours, lineax GMRES")
+    for n in (11, 50, 121, 200, 400, 800):
+        ours, theirs = solvers(n)
+        print(
+            f"  n={n:4} {1e3 * ours:8.3f} {1e3 * theirs:8.3f}  ratio {theirs / ours:.0f}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Stage: statistics over seeds of the tabular trainings and of the CartPole runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from diffmbrl.pipeline.stage import Job
+from diffmbrl.stats.intervals import bootstrap, iqm
+
+TABULAR = ["table", "agent", "objective", "projection", "adjoint", "norm_bound", "sigma"]
+TABULAR_METRICS = ("return", "q_error", "bound", "bellman_error")
+SETTING = ["experiment", "agent", "width", "distractors", "inner_steps", "double_q", "adjoint",
+           "inner_optimizer", "probabilistic"]  # fmt: skip
+RATES = ["inner_lr", "tau"]
+CURVES = ("eval_return", "model_mse", "q_loss", "q_value", "adjoint_residual")
+BOOTSTRAP_SEED = 20220222
+
+
+def summarize(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """Mean, sample sd, standard error, and interquartile mean with its 95% bootstrap interval.
+
+    Statistics are over the runs whose metric is finite; n_runs and n_diverged say how many
+    there are, and how many are left out.
+    """
+    rng = np.random.default_rng(BOOTSTRAP_SEED)
+    rows = []
+    for key, part in frame.groupby(list(by), observed=True, dropna=False, sort=True):
+        row = dict(zip(by, key, strict=True))
+        row |= {"n_runs": len(part), "n_diverged": int(part["diverged"].sum())}
+        for metric in metrics:
+            values = part[metric].to_numpy(dtype=float)
+            values = values[np.isfinite(values)]
+            row |= {f"{metric}_{name}": v for name, v in _statistics(values, rng).items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _statistics(values: np.ndarray, rng: np.random.Generator) -> dict[str, float]:
+    nan = float("nan")
+    if len(values) == 0:
+        return dict.fromkeys(("mean", "std", "stderr", "iqm", "iqm_low", "iqm_high"), nan)
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else nan
+    low, high = bootstrap(values, rng) if len(values) > 1 else (nan, nan)
+    return {
+        "mean": float(np.mean(values)), "std": spread, "stderr": spread / len(values) ** 0.5,
+        "iqm": float(iqm(values)), "iqm_low": low, "iqm_high": high,
+    }  # fmt: skip
+
+
+def tabular(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """One row per table, agent and bound or noise level."""
+    runs = pd.concat([frame.assign(table=name) for name, frame in frames.items()])
+    ranges = [f"{m}_{end}" for m in ("return", "q_error", "bound") for end in ("low", "high")]
+    summary = summarize(runs, TABULAR, TABULAR_METRICS)
+    others = runs.groupby(TABULAR, observed=True, sort=True)[["converged", *ranges]].mean()
+    return summary.merge(others.reset_index(), on=TABULAR)
+
+
+def final(runs: pd.DataFrame, evaluations: int) -> pd.DataFrame:
+    """One row a run: metrics averaged over its last `evaluations` evaluations."""
+    last = runs[runs["step"] > runs["step"].max() - evaluations * runs["step"].min()]
+    by = [*SETTING, *RATES, "seed"]
+    means = last.groupby(by, observed=True)[[*CURVES]].mean()
+    return means.join(last.groupby(by, observed=True)["diverged"].any()).reset_index()
+
+
+def select(finals: pd.DataFrame) -> pd.DataFrame:
+    """The rate and tau of each setting: the highest mean final return over seeds.
+
+    A run that diverged counts by its evaluations like any other: they are finite.
+    """
+    score = finals.groupby([*SETTING, *RATES], observed=True)["eval_return"].mean()
+    best = score.reset_index().sort_values("eval_return", ascending=False, kind="stable")
+    best = best.groupby(SETTING, observed=True, sort=True).first().reset_index()
+    return best.drop(columns="eval_return")
+
+
+def run(job: Job) -> None:
+    """Writes the tabular summary, the final CartPole results, their selection and curves."""
+    tables = {path.stem.removeprefix("tabular_"): path for path in job.inputs["tabular"]}
+    tabular({name: pd.read_parquet(path) for name, path in tables.items()}).to_csv(
+        job.outputs["tabular"], index=False, float_format="%.9g"
+    )
+    runs = pd.concat([
+        pd.read_parquet(path).assign(experiment=path.stem.removeprefix("cartpole_"))
+        for path in job.inputs["cartpole"]
+    ])  # fmt: skip
+    # Experiments share no step count by promise, so each is cut by its own last step.
+    parts = runs.groupby("experiment", sort=True)
+    evaluations = job.settings["final_evaluations"]
+    finals = pd.concat([final(part, evaluations) for _, part in parts])
+    selected = select(finals)
+    chosen = [*SETTING, *RATES]
+    summary = summarize(finals, chosen, CURVES).merge(
+        selected.assign(selected=True), how="left", on=chosen
+    )
+    summary["selected"] = summary["selected"].eq(True)
+    summary.to_csv(job.outputs["cartpole"], index=False, float_format="%.9g")
+    curves = summarize(runs.merge(selected, on=chosen), [*SETTING, "step"], CURVES)
+    curves.to_csv(job.outputs["curves"], index=False, float_format="%.6g")

@@ -1,0 +1,95 @@
+"""The command line: errors are one line that names file, key or value; nothing partial is left."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from diffmbrl import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(capsys, *arguments) -> tuple[int, str]:
+    code = cli.main([str(a) for a in arguments])
+    return code, capsys.readouterr().err
+
+
+SETTINGS = [
+    f"{name}={json.dumps(value)}"
+    for name, value in {
+        "domain": "chain", "parameterization": "explicit", "seeds": [1], "updates": 10,
+        "log_every": 10, "batch_size": 5, "learning_rates": [0.5], "etas": [0.9],
+        "reward_offsets": [0], "actions": 1, "backups": ["max"], "temperature": 0.1,
+    }.items()
+]  # fmt: skip
+
+
+def test_help_lists_the_commands():
+    done = subprocess.run(
+        [sys.executable, "-m", "diffmbrl.cli", "--help"], capture_output=True, text=True, check=True
+    )
+    for command in ("run", "compare", "why", "status", "audit", "replay", "restore", "recover"):
+        assert command in done.stdout
+
+
+def test_compare_without_results(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, said = run(capsys, "compare", "implicit")
+    assert code == 2
+    assert "summary.csv: not found; run `snakemake --cores 2 implicit` first" in said
+    assert "Traceback" not in said
+
+
+def test_snakemake_refuses_bad_config_in_one_message():
+    for given, message in (
+        ("scale=huge", 'scale = "huge": unknown; use one of smoke, laptop, paper'),
+        ('implicit={"etas": {"implicit": [1.0]}}', "etas.implicit.0 = 1.0: must be below 1"),
+        ('implicit={"typo": 1}', "unknown key 'typo'"),
+        ("paper=omd", "unknown key 'paper'; known: device, papers, scale"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", given],
+            capture_output=True, text=True, cwd=ROOT, check=False,
+        )  # fmt: skip
+        assert done.returncode != 0
+        assert message in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    from diffmbrl.implicit.collect import collect_mdp
+
+    collect_mdp("chain", [1], 0.1, 5, 10).to_parquet(tmp_path / "data.parquet")
+    return tmp_path
+
+
+def run_stage(folder: Path) -> None:
+    import diffmbrl.implicit.train as train
+    from diffmbrl.pipeline.stage import Job
+
+    values = dict(s.split("=", 1) for s in SETTINGS)
+    settings = {name: json.loads(value) for name, value in values.items()}
+    train.run(Job(settings, {"dataset": [folder / "data.parquet"]},
+                  {"runs": folder / "runs.parquet"}, 1, folder / "scratch"))  # fmt: skip
+
+
+def test_damaged_inputs_are_named(data):
+    from diffmbrl.errors import DataError
+
+    whole = (data / "data.parquet").read_bytes()
+    (data / "data.parquet").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="data.parquet: not a whole Parquet file"):
+        run_stage(data)
+    (data / "data.parquet").write_bytes(whole)
+    pd.read_parquet(data / "data.parquet").drop(columns="discount_sum").to_parquet(
+        data / "data.parquet"
+    )
+    with pytest.raises(DataError, match="column 'discount_sum' is missing"):
+        run_stage(data)
+    assert not (data / "runs.parquet").exists()

@@ -1,0 +1,111 @@
+"""The sweep engine: independence of threads and company, resumption to the same bytes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffmbrl.sweep import engine
+from diffmbrl.sweep.grid import grid
+
+
+def noisy_walk(segments=6, lanes=2, **kwargs):
+    """A run whose state is a matrix that is rotated and perturbed, differently for each config."""
+
+    def init(config, data):
+        key = jax.random.fold_in(jax.random.PRNGKey(0), config["seed"])
+        return {"x": data["start"] * config["scale"], "key": key}
+
+    def advance(config, data, state):
+        key, use = jax.random.split(state["key"])
+        x = jnp.tanh(data["map"] @ state["x"]) + 0.1 * jax.random.normal(use, state["x"].shape)
+        return {"x": x, "key": key}, {"norm": jnp.linalg.norm(x), "first": x[0]}
+
+    return engine.Program(init, advance, segments=segments, lanes=lanes, **kwargs)
+
+
+@pytest.fixture
+def data():
+    return {"start": np.arange(5.0), "map": np.linspace(-1, 1, 25).reshape(5, 5)}
+
+
+CONFIGS = grid({"seed": np.arange(7), "scale": [0.5, 2.0]})
+
+
+def as_bytes(metrics):
+    return {name: value.tobytes() for name, value in metrics.items()}
+
+
+def test_shapes_and_order(data):
+    metrics = engine.run(noisy_walk(), CONFIGS, data)
+    assert metrics["norm"].shape == (14, 6)
+    alone = engine.run(noisy_walk(), {k: v[3:4] for k, v in CONFIGS.items()}, data)
+    assert metrics["norm"][3:4].tobytes() == alone["norm"].tobytes()
+
+
+def test_threads_do_not_matter(data):
+    one = engine.run(noisy_walk(), CONFIGS, data, threads=1)
+    two = engine.run(noisy_walk(), CONFIGS, data, threads=2)
+    assert as_bytes(one) == as_bytes(two)
+
+
+def test_company_does_not_matter(data):
+    whole = engine.run(noisy_walk(lanes=4), CONFIGS, data)
+    order = np.random.default_rng(0).permutation(14)
+    mixed = engine.run(noisy_walk(lanes=4), {k: v[order] for k, v in CONFIGS.items()}, data)
+    assert {k: v[order].tobytes() for k, v in whole.items()} == as_bytes(mixed)
+
+
+def test_measured_first(data):
+    def first(config, data, state):
+        return {"norm": jnp.linalg.norm(state["x"]), "first": state["x"][0]}
+
+    metrics = engine.run(noisy_walk(first=first), CONFIGS, data)
+    assert metrics["norm"].shape == (14, 7)
+    expected = np.linalg.norm(data["start"]) * CONFIGS["scale"]
+    np.testing.assert_allclose(metrics["norm"][:, 0], expected)
+
+
+def test_cut_off_and_resumed_gives_the_same_bytes(data, tmp_path, monkeypatch):
+    program = noisy_walk(segments_per_call=2)
+    undisturbed = engine.run(program, CONFIGS, data)
+    assert as_bytes(undisturbed) == as_bytes(engine.run(noisy_walk(), CONFIGS, data))
+    save, saved = engine._Checkpoints.save, []
+
+    def save_then_die(self, index, *rest):
+        save(self, index, *rest)
+        saved.append(index)
+        if len(saved) == 8:
+            raise OSError("killed")
+
+    monkeypatch.setattr(engine._Checkpoints, "save", save_then_die)
+    with pytest.raises(OSError, match="killed"):
+        engine.run(program, CONFIGS, data, checkpoint=tmp_path)
+    monkeypatch.setattr(engine._Checkpoints, "save", save)
+    again = engine.run(program, CONFIGS, data, checkpoint=tmp_path)
+    assert as_bytes(undisturbed) == as_bytes(again)
+
+
+def test_damaged_checkpoint_is_started_afresh(data, tmp_path):
+    program = noisy_walk(segments_per_call=2)
+    undisturbed = engine.run(program, CONFIGS, data, checkpoint=tmp_path)
+    for file in list(tmp_path.rglob("*.npz"))[:3]:
+        file.write_bytes(file.read_bytes()[:100])
+    assert as_bytes(undisturbed) == as_bytes(
+        engine.run(program, CONFIGS, data, checkpoint=tmp_path)
+    )
+
+
+def test_refusals(data):
+    with pytest.raises(ValueError, match="must divide"):
+        noisy_walk(segments=6, segments_per_call=4)
+    with pytest.raises(ValueError, match="at least 1 run"):
+        engine.run(noisy_walk(), {"seed": np.zeros(0), "scale": np.zeros(0)}, data)
+    with pytest.raises(ValueError, match="learning_rate: has no values"):
+        grid({"learning_rate": []})
+
+
+def test_grid_varies_the_last_axis_fastest():
+    runs = grid({"a": [1, 2], "b": [10, 20, 30]})
+    assert runs["a"].tolist() == [1, 1, 1, 2, 2, 2]
+    assert runs["b"].tolist() == [10, 20, 30, 10, 20, 30]

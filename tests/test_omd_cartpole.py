@@ -1,0 +1,151 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from diffmbrl.agents.soft_q import SoftQ
+from diffmbrl.envs.cartpole import CartPole
+from diffmbrl.errors import ConfigError
+from diffmbrl.omd import cartpole, train
+from diffmbrl.omd.agents import MLE, OMD
+from diffmbrl.omd.cartpole import Setting
+from diffmbrl.omd.models import Model
+from diffmbrl.sweep import engine
+
+VALUES = {
+    "steps": 60, "warmup": 20, "evaluate_every": 20, "batch": 8, "epsilon": 0.1, "episodes": 2,
+    "hidden": 4, "alpha": 0.01, "gamma": 0.99, "precision": "float64", "model_lr": 1e-3,
+    "inner_lrs": [1e-3], "taus": [0.01], "seeds": 2, "adjoint_iterations": 2,
+    "adjoint_damping": 1e-5,
+}  # fmt: skip
+
+
+def small(agent=OMD, **kwargs) -> train.Training:
+    q, model = SoftQ(4, 2, hidden=4), Model(4, 2, 2)
+    return train.Training(agent(q, model), CartPole(), steps=60, warmup=20, segment=20, batch=8,
+                          episodes=2, **kwargs)  # fmt: skip
+
+
+CONFIG = {"seed": jnp.asarray(1), "inner_lr": jnp.asarray(1e-3), "tau": jnp.asarray(0.01),
+          "model_lr": jnp.asarray(1e-3)}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def after_two_segments():
+    training = small()
+    advance = jax.jit(lambda state: train._advance(training, CONFIG, state))
+    state = jnp.zeros((), jnp.int32), train._init(training, CONFIG)
+    first, _ = advance(state)
+    second, metrics = advance(first)
+    return first, second, metrics
+
+
+def test_replay_holds_the_transitions_of_the_environment(after_two_segments):
+    _, (_, carry), _ = after_two_segments
+    rows = np.asarray(carry.rows)
+    assert not np.any(rows[40:])
+    env = CartPole()
+    for obs, after, action in zip(rows[:40, :4], rows[:40, 4:8], rows[:40, 8], strict=True):
+        expected = env.transition(jnp.asarray(obs, jnp.float32), int(action))
+        np.testing.assert_allclose(after, expected, atol=1e-6)
+    chained = np.all(rows[1:40, :4] == rows[:39, 4:8], axis=1)
+    np.testing.assert_array_equal(chained, rows[:39, 10] == 1)  # a new episode after an end
+    assert set(np.unique(rows[:40, 8])) == {0.0, 1.0}
+    assert (rows[:40, 9] == 1).all()
+
+
+def test_nothing_is_learned_during_the_warmup_but_its_last_step(after_two_segments):
+    (_, first), (_, second), metrics = after_two_segments
+    assert int(first.agent.model_opt.count) == 1
+    assert int(second.agent.model_opt.count) == 21
+    assert np.isfinite(metrics["q_loss"])
+
+
+def test_time_limit_does_not_stop_the_bootstrap():
+    training = small()
+    carry = train._init(training, CONFIG)._replace(clock=jnp.asarray(499, jnp.int32))
+    draw = jax.tree.map(
+        lambda x: x[0], train._draws(training, jax.random.key(0), jnp.full(1, 8, jnp.int32))
+    )
+    after = train._interact(training, carry, draw, jnp.asarray(0))
+    assert int(after.clock) == 0
+    assert float(after.rows[0, 10]) == 1.0
+    np.testing.assert_allclose(after.obs, draw.initial)
+
+
+def test_evaluation_counts_the_steps_of_an_episode():
+    training = small()
+    state = training.agent.init(jax.random.key(0))
+    weights = jax.tree.map(jnp.zeros_like, state.q)
+    bias = jnp.array([[[100.0], [0.0]]] * 2)  # always pushes left
+    state = state._replace(q=(*weights[:-1], (weights[-1][0], bias)))
+    returned = float(train.evaluate(training, state, jax.random.key(1)))
+    assert 8 <= returned <= 11  # what pushing one way lasts in CartPole-v1
+
+
+def test_resuming_gives_the_same_bytes(tmp_path):
+    program = train.program(small(MLE), lanes=1, segments_per_call=1)
+    configs = {k: np.full(2, v) for k, v in CONFIG.items()} | {"seed": np.arange(2)}
+    whole = engine.run(program, configs, None)
+    calls = []
+    real = engine._Checkpoints.save
+
+    def save(self, index, *rest):
+        real(self, index, *rest)
+        calls.append(index)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    engine._Checkpoints.save = save
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            engine.run(program, configs, None, checkpoint=tmp_path)
+    finally:
+        engine._Checkpoints.save = real
+    resumed = engine.run(program, configs, None, checkpoint=tmp_path)
+    for name, values in whole.items():
+        assert values.tobytes() == resumed[name].tobytes()
+
+
+def test_a_table_of_one_setting():
+    curves, shown = cartpole.train(Setting("omd", 2), VALUES, 1, None)
+    assert curves["step"].tolist() == [20, 40, 60] * 2
+    assert curves["seed"].tolist() == [1] * 3 + [2] * 3
+    assert not curves["diverged"].any()
+    assert set(shown["coordinate"]) == {0, 1, 2, 3}
+    assert np.isfinite(shown["predicted"]).all()
+
+
+def test_settings_of_the_experiments():
+    width = cartpole.settings_of("width", {"widths": [1, 3]}, ["omd", "mle", "vep"])
+    assert [(s.agent, s.width) for s in width] == [
+        ("omd", 1), ("mle", 1), ("omd", 3), ("mle", 3), ("vep", 1), ("vep", 3),
+    ]  # fmt: skip
+    axes = {"model_width": 32, "distractors": [16]}
+    (one,) = cartpole.settings_of("distractors", axes, ["mle"])
+    assert one == Setting("mle", 32, 16)
+    axes = {"model_width": 8, "inner_steps": [1, 3], "adjoints": ["cg"], "probabilistic": True}
+    base = Setting("omd", 8)
+    assert cartpole.settings_of("ablation", axes, []) == [
+        base, replace(base, inner_steps=3), replace(base, double_q=False),
+        replace(base, inner_optimizer="warm"), replace(base, adjoint="cg"),
+        replace(base, probabilistic=True),
+    ]  # fmt: skip
+
+
+def test_bad_combinations_are_refused():
+    with pytest.raises(ConfigError, match="steps = 50: must be a multiple of evaluate_every"):
+        cartpole.build(Setting("omd", 2), VALUES | {"steps": 50})
+    with pytest.raises(ConfigError, match="warmup = 30: must be at most evaluate_every"):
+        cartpole.build(Setting("omd", 2), VALUES | {"warmup": 30})
+    with pytest.raises(ConfigError, match="batch = 64: must be at most warmup"):
+        cartpole.build(Setting("omd", 2), VALUES | {"batch": 64})
+
+
+def test_the_reference_trajectory_is_optimal():
+    states, actions = cartpole.optimal_trajectory(500)
+    assert states.shape == (501, 4)
+    assert not np.any(jax.vmap(CartPole().terminal)(states))
+    assert 0.3 < float(np.mean(actions)) < 0.7

@@ -1,0 +1,77 @@
+"""Replay of real training: a run alone gives the bytes that it gave among its lane mates."""
+
+import random
+
+import pandas as pd
+import pytest
+
+from diffmbrl.pipeline import manifest
+from diffmbrl.pipeline.replay import compare_rows, narrow, replay_one
+from diffmbrl.pipeline.wrapper import run_stage
+
+RULES = {
+    "explicit": {"learning_rates": [1, 0.5], "etas": [0.9, 0.95]},
+    "implicit": {"learning_rates": [0.015625, 0.0078125], "etas": [0.9, 0.95]},
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a small data set and two sweeps, made by the wrapper."""
+    from diffmbrl.sweep import device
+
+    root = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        (root / "requirements.txt").write_text("none\n")
+        device.configure("cpu")
+        dataset = root.relative_to(root) / "data/datasets/smoke/implicit/chain.parquet"
+        settings = ['domain="chain"', "seeds=[733348321,1395720285]"]
+        run_stage(
+            "implicit.collect",
+            [*settings, "epsilon=0.1", "trajectories=5", "steps=20", "evaluation_steps=10"],
+            {}, {"dataset": dataset},
+        )  # fmt: skip
+        for name, axes in RULES.items():
+            run_stage(
+                "implicit.train",
+                [
+                    *settings, f'parameterization="{name}"', "updates=4", "log_every=2",
+                    "batch_size=5", *(f"{key}={value}" for key, value in axes.items()),
+                    "reward_offsets=[0,0.5,1]", "actions=1", 'backups=["max"]', "temperature=0.1",
+                ],
+                {"dataset": [dataset]},
+                {"runs": dataset.parents[3] / f"results/smoke/implicit/chain_{name}.parquet"},
+            )  # fmt: skip
+    return root
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    made = manifest.read(manifest.path_of(f"data/results/smoke/implicit/chain_{name}.parquet"))
+    for seed in range(2):
+        done = replay_one(made, random.Random(seed), threads=1)
+        assert done.same, done.detail
+        assert set(done.run) == {"seed", "learning_rate", "eta", "reward_offset", "backup"}
+    assert not list((trained / ".diffmbrl").glob("replay-*"))
+
+
+def test_settings_are_narrowed_where_they_are_nested():
+    settings = {"runs": {"seeds": [1, 2], "rates": [3, 4]}, "steps": [5, 6]}
+    assert narrow(settings, "runs.seeds", 2) == {
+        "runs": {"seeds": [2], "rates": [3, 4]}, "steps": [5, 6],
+    }  # fmt: skip
+    assert narrow(settings, "steps", 5)["steps"] == [5]
+
+
+def test_rows_are_compared_to_the_last_bit():
+    old = pd.DataFrame({"step": [0, 1], "x": [1.0, float("nan")]})
+    assert compare_rows(old, old.copy()) == (True, "")
+    new = old.assign(x=[1.0 + 2**-52, float("nan")])
+    same, detail = compare_rows(old, new)
+    assert not same
+    assert detail == "differs in x (worst relative difference 2.2e-16)"
+    assert compare_rows(old, new, tolerance=1e-12)[0]
+    assert not compare_rows(old, old.iloc[:1])[0]
+    assert not compare_rows(old, old.assign(step=[0, 2]), tolerance=1.0)[0]

@@ -1,0 +1,1 @@
+"""Tiny stages without JAX, to test the workflow as software."""

@@ -1,0 +1,10 @@
+"""Stage: a figure, of sorts."""
+
+from diffmbrl.toy.everyone import read, write
+from diffmbrl.toy.palette import COLOR
+
+
+def run(job):
+    """Draws."""
+    for kind, path in job.outputs.items():
+        write(path, [kind, COLOR, job.settings["title"], read(job.input("summary"))])

@@ -1,0 +1,3 @@
+"""Used by train and aggregate."""
+
+SHIFT = 1

@@ -1,0 +1,3 @@
+"""Used by the figure alone."""
+
+COLOR = "blue"

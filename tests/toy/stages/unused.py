@@ -1,0 +1,3 @@
+"""An agent that no stage uses."""
+
+ANSWER = 42
