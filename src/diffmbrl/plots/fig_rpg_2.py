@@ -16,7 +16,7 @@ def draw(rows: pd.DataFrame, axes, metric: str):
     """A metric against h: colour by placement, solid for orthogonal and dotted for uniform init."""
     for (sn, init), part in rows.groupby(["sn", "init"], sort=False):
         rpg.range_band(axes, part[part[metric] > 0], "horizon", metric,
-                       color=rpg.PLACEMENT_COLORS[sn], linestyle=rpg.INITS[init],
+                       color=rpg.PLACEMENT_COLORS[sn], linestyle=rpg.INITS[init], marker=".",
                        label=f"{rpg.PLACEMENTS[sn]}, {init} init")  # fmt: skip
     axes.set_yscale("log")
     axes.set_xlabel("model steps h")

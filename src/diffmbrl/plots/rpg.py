@@ -59,6 +59,6 @@ def finish(figure, text: str, outputs: Mapping[str, Path], axes) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     figure.legend(
-        handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 6)
+        handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4)
     )
     style.finish(figure, text, outputs)
