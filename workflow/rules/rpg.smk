@@ -53,6 +53,7 @@ rule rpg_gradients:
         gradients=f"{RPG}/gradients.parquet",
     log:
         "logs/{scale}/rpg/gradients.log",
+    threads: workflow.cores
     params:
         *stage(
             "rpg.gradients",
@@ -63,7 +64,6 @@ rule rpg_gradients:
             runs="rpg.runs.rp_dp",
             gradients="rpg.gradients",
         ),
-    threads: workflow.cores
     shell:
         "diffmbrl run rpg.gradients --input snapshots {input.snapshots} "
         "--output gradients {output.gradients} " + JOB
