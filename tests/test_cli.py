@@ -44,6 +44,19 @@ def test_compare_without_results(capsys, tmp_path, monkeypatch):
     assert "Traceback" not in said
 
 
+def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "file").write_text("in the way")
+    code, said = run(
+        capsys, "run", "implicit.collect", "--output", "dataset", tmp_path / "file/x.parquet",
+        "--settings", 'domain="chain"', "seeds=[1]", "epsilon=0.1", "trajectories=5", "steps=5",
+        "evaluation_steps=5",
+    )  # fmt: skip
+    assert code == 2
+    assert f"{tmp_path / 'file'}: cannot be written" in said
+    assert [p.name for p in tmp_path.iterdir() if "parquet" in p.name] == []
+
+
 def test_snakemake_refuses_bad_config_in_one_message():
     for given, message in (
         ("scale=huge", 'scale = "huge": unknown; use one of smoke, laptop, paper'),

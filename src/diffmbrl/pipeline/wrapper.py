@@ -238,7 +238,9 @@ def _explain(error: OSError, outputs: Outputs) -> Exception:
     folder = next(iter(outputs.values())).parent
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return UserError(f"{folder}: the disk is full; free some space and run again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-        where = error.filename or folder
+    where = error.filename or folder
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+    cannot_exist = error.errno == errno.ENOENT and str(folder).startswith(str(where))
+    if refused or cannot_exist:
         return UserError(f"{where}: cannot be written ({error.strerror}); check its permissions")
     return error
