@@ -116,7 +116,8 @@ class _Work:
     def clean(self) -> None:
         """Drops what is unfinished."""
         for path in self.partial.values():
-            path.unlink(missing_ok=True)
+            if path.is_file():
+                path.unlink(missing_ok=True)
 
     def do(self, digest: Remembered, threads: int, prepare: Callable[[], None]) -> str:
         """Makes or fetches the outputs and writes their manifests; says which it was."""
