@@ -172,7 +172,7 @@ class Learner(eqx.Module):
         starts = jnp.maximum(state.buffer.size - steps + 1, 1)
         oldest = 0 if recent is None else jnp.maximum(starts - recent, 0)
         first = jax.random.randint(key, (n,), oldest, starts)
-        stored = replay.take(state.buffer, first[:, None] + jnp.arange(steps))
+        stored = replay.take(state.buffer, first[:, None] + jnp.arange(steps)[None, :])
         rows = stored.transition
         whole = stored.age[:, -1] - stored.age[:, 0] == steps - 1
         valid = whole & (state.buffer.size >= steps)
