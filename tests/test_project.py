@@ -50,7 +50,7 @@ def test_conda_installs_the_same_lock():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert python.split()[1] == project["project"]["requires-python"] == ">=3.11"
     assert pip == "pip"
-    assert packages["pip"] == ["-r requirements.txt", "-e ."]
+    assert packages["pip"] == ["-r requirements.txt"]
 
 
 def imports(path: Path) -> set[str]:
