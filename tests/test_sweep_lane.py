@@ -2,7 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffmbrl.solve import Elimination
+from diffmbrl.solve import Elimination, Operator
 from diffmbrl.sweep import engine
 
 
@@ -38,5 +38,5 @@ def test_elimination_solves_diagonally_dominant_systems():
     P = rng.dirichlet(np.ones(5), size=5)
     for matrix in (np.eye(5) - 0.95 * P, np.eye(5) - 0.95 * P.T):
         b = rng.normal(size=5)
-        x = Elimination().solve(lambda v, m=matrix: jnp.asarray(m) @ v, jnp.asarray(b))
+        x = Elimination().solve(Operator(lambda v, m=matrix: jnp.asarray(m) @ v), jnp.asarray(b))
         np.testing.assert_allclose(matrix @ np.asarray(x), b, atol=1e-12)
