@@ -68,7 +68,7 @@ class GCR:
     """Generalised conjugate residuals, truncated: while it lasts, the iterates of GMRES.
 
     (Eisenstat, Elman & Schultz 1983; Orthomin beyond `memory` directions.) One product with A
-    an iteration. On the small dense systems of this project, tens of times faster under XLA on
+    an iteration. On the small dense systems of this project, several times faster under XLA on
     a CPU than a GMRES that rebuilds its least-squares problem (`make bench`).
 
     Attributes:
