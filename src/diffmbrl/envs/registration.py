@@ -1,4 +1,4 @@
-"""Registers our environments with gymnasium, which finds this by its entry point."""
+"""Registers our environments with gymnasium, which loads no plugins: `diffmbrl.envs` calls this."""
 
 from gymnasium.envs.registration import register
 
