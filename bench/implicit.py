@@ -72,8 +72,8 @@ def one_process(domain, parameterization):
     settings = {
         "domain": domain, "parameterization": parameterization, "seeds": SETTINGS["seeds"][:1],
         "learning_rates": SETTINGS["learning_rates"][domain][parameterization][3:4],
-        "etas": [0.9], "reward_offsets": [0.5], "actions": 1, "backups": ["max"],
-        **{k: SETTINGS[k] for k in ("updates", "log_every", "batch_size", "temperature")},
+        "etas": [0.9], "reward_offsets": [0.5], "actions": 1, "backups": ["max"], "temperature": 1,
+        **{k: SETTINGS[k] for k in ("updates", "log_every", "batch_size")},
     }  # fmt: skip
     code = (
         "import sys, json; from pathlib import Path\n"

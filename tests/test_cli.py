@@ -59,7 +59,7 @@ def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
 
 def test_snakemake_refuses_bad_config_in_one_message():
     for given, message in (
-        ("scale=huge", 'scale = "huge": unknown; use one of smoke, laptop, paper'),
+        ("scale=huge", 'scale = "huge": unknown; use one of laptop, paper, smoke, rates'),
         ('implicit={"etas": {"implicit": [1.0]}}', "etas.implicit.0 = 1.0: must be below 1"),
         ('implicit={"typo": 1}', "unknown key 'typo'"),
         ("paper=omd", "unknown key 'paper'; known: device, papers, scale"),

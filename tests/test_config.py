@@ -19,7 +19,10 @@ BAD = {
     ),
     "no seeds": ({"implicit": {"seeds": []}}, "seeds = []: must have at least 1 item"),
     "unknown domain": ({"implicit": {"steps": {"maze": 3}}}, "steps: unknown key 'maze'; known: "),
-    "unknown scale": ({"scale": "huge"}, 'scale = "huge": unknown; use one of smoke, laptop'),
+    "unknown scale": (
+        {"scale": "huge"},
+        'scale = "huge": unknown; use one of laptop, paper, smoke, rates',
+    ),
     "unknown paper": ({"papers": ["vin"]}, 'papers.0 = "vin": unknown; use one of'),
     "wrong type": ({"implicit": {"updates": "many"}}, 'updates = "many": must be of type integer'),
     "repeated seed": ({"implicit": {"seeds": [1, 1]}}, "must not repeat a value"),
@@ -40,7 +43,7 @@ def test_files_that_are_not_yaml(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
         for file in (ROOT / folder).glob("*.yaml"):
             (tmp_path / folder / file.name).write_text(file.read_text())
-    with pytest.raises(ConfigError, match="smoke.yaml: not found"):
+    with pytest.raises(ConfigError, match=r"use one of none \(the files of config/scales/\)"):
         config.load(tmp_path)
     (tmp_path / "config/config.yaml").write_text("scale: [")
     with pytest.raises(ConfigError, match="config.yaml: not valid YAML"):
@@ -52,7 +55,9 @@ def test_command_line_wins_and_scales_overlay():
     assert loaded["scales"]["laptop"]["implicit"]["updates"] == 70
     assert loaded["scales"]["laptop"]["implicit"]["etas"]["implicit"] == [0.5]
     loaded = config.load(ROOT, {"implicit": {"updates": 70}})
-    assert all(loaded["scales"][scale]["implicit"]["updates"] == 70 for scale in config.SCALES)
+    assert all(
+        loaded["scales"][scale]["implicit"]["updates"] == 70 for scale in config.scales(ROOT)
+    )
     loaded = config.load(ROOT)
     assert len(loaded["scales"]["smoke"]["implicit"]["seeds"]) == 2
     assert len(loaded["scales"]["laptop"]["implicit"]["seeds"]) == 20

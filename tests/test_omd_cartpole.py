@@ -17,7 +17,7 @@ from diffmbrl.sweep import engine
 VALUES = {
     "steps": 60, "warmup": 20, "evaluate_every": 20, "batch": 8, "epsilon": 0.1, "episodes": 2,
     "hidden": 4, "alpha": 0.01, "gamma": 0.99, "precision": "float64", "model_lr": 1e-3,
-    "inner_lrs": [1e-3], "taus": [0.01], "seeds": 2, "adjoint_iterations": 2,
+    "rates": {"omd": [[1e-3, 0.01]], "mle": [[1e-3, 0.01]]}, "seeds": 2, "adjoint_iterations": 2,
     "adjoint_damping": 1e-5,
 }  # fmt: skip
 

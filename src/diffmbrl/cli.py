@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     papers = compare.add_subparsers(required=True, metavar="PAPER")
     implicit = papers.add_parser("implicit", help="Gehring et al. 2021", epilog=_COMPARE_EXITS)
     implicit.set_defaults(command=_compare)
-    implicit.add_argument("--scale", default="laptop", choices=["smoke", "laptop", "paper"])
+    implicit.add_argument("--scale", default="laptop")
     implicit.add_argument(
         "--published", type=Path, metavar="FOLDER_OR_PARQUET",
         help="the authors' released run logs: compares run by run as well",

@@ -15,7 +15,6 @@ from jsonschema import Draft202012Validator
 
 from diffmbrl.errors import ConfigError
 
-SCALES = ("smoke", "laptop", "paper")
 PAPERS = ("implicit", "omd", "rpg")
 TOP_LEVEL = "config"
 
@@ -44,8 +43,14 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
     top = _merge(_defaults(schemas[TOP_LEVEL]), _read(root / file))
     top = _merge(top, overrides)
     _check(schemas[TOP_LEVEL], top, file)
-    top["scales"] = {scale: {} for scale in SCALES}
-    for scale in SCALES:
+    known = scales(root)
+    if top["scale"] not in known:
+        raise ConfigError(
+            f"{file}: scale = {json.dumps(top['scale'])}: unknown; use one of "
+            f"{', '.join(known) or 'none'} (the files of config/scales/)"
+        )
+    top["scales"] = {scale: {} for scale in known}
+    for scale in known:
         layers = _read(root / f"config/scales/{scale}.yaml")
         for name in layers:
             if name not in PAPERS:
@@ -62,9 +67,16 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
     return top
 
 
+def scales(root: Path | str = ".") -> list[str]:
+    """The scales: the files of config/scales/, in the order in which results are looked for."""
+    found = {path.stem for path in (Path(root) / "config/scales").glob("*.yaml")}
+    ours = [name for name in ("laptop", "paper", "smoke") if name in found]
+    return ours + sorted(found.difference(ours))
+
+
 def canonical_scale(config: Mapping[str, Any], scale: str, paper: str) -> str:
     """The scale whose files hold a paper's results: equal settings share one set of results."""
-    for other in ("laptop", "paper", "smoke"):
+    for other in config["scales"]:
         if config["scales"][other][paper] == config["scales"][scale][paper]:
             return other
     raise KeyError(scale)

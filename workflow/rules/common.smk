@@ -26,7 +26,7 @@ PICTURE = ("pdf", "png")
 
 
 wildcard_constraints:
-    scale="smoke|laptop|paper",
+    scale="|".join(workflow_config["scales"]),
 
 
 def shown(path, label):

@@ -2,6 +2,12 @@ DOMAINS = ["chain", "four_rooms", "mountain_car"]
 PARAMETERIZATIONS = ["explicit", "implicit", "implicit_mdp"]
 
 
+def cores_of_sweep(wildcards):
+    """All cores for the long sweeps; the short ones, mostly compilation, run side by side."""
+    short = wildcards.domain == "chain" or wildcards.parameterization == "explicit"
+    return 1 if short else workflow.cores
+
+
 wildcard_constraints:
     domain="|".join(DOMAINS),
     parameterization="|".join(PARAMETERIZATIONS),
@@ -33,7 +39,7 @@ rule implicit_train:
         runs="data/results/{scale}/implicit/{domain}_{parameterization}.parquet",
     log:
         "logs/{scale}/implicit/train_{domain}_{parameterization}.log",
-    threads: workflow.cores
+    threads: cores_of_sweep
     params:
         *stage(
             "implicit.train",
@@ -48,7 +54,7 @@ rule implicit_train:
             reward_offsets="implicit.reward_offsets.{parameterization}",
             actions="implicit.actions.{parameterization}",
             backups="implicit.backups.{parameterization}",
-            temperature="implicit.temperature",
+            temperature="implicit.temperature.{parameterization}",
         ),
     shell:
         "diffmbrl run implicit.train --input dataset {input.dataset} "

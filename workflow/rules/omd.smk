@@ -16,8 +16,6 @@ OMD_CARTPOLE = {
         "hidden",
         "precision",
         "model_lr",
-        "inner_lrs",
-        "taus",
         "adjoint_iterations",
         "adjoint_damping",
     ]
@@ -29,8 +27,7 @@ OMD_NOTE = {
         "steps",
         "precision",
         "final_evaluations",
-        "inner_lrs",
-        "taus",
+        "rates",
     ]
 }
 
@@ -80,6 +77,7 @@ rule omd_cartpole:
             "omd.cartpole",
             "experiment",
             axes="omd.cartpole.{experiment}",
+            rates="omd.cartpole.rates.{experiment}",
             **OMD_CARTPOLE,
         ),
     shell:
@@ -100,6 +98,7 @@ rule omd_cartpole_width:
             "omd.cartpole",
             "experiment",
             axes="omd.cartpole.{experiment}",
+            rates="omd.cartpole.rates.{experiment}",
             **OMD_CARTPOLE,
         ),
     shell:

@@ -56,24 +56,30 @@ class Implicit:
         return {"w": w, "F": F}
 
     def values(self, params: Params, eta: Float[Array, ""], guess: Array) -> Float[Array, " n"]:
-        """Solves for theta, warm from `guess`, the last solution; differentiable in params."""
-        w, transition = params["w"], jax.nn.softmax(params["F"], axis=-1)
+        """Solves for theta, warm from `guess`, the last solution; differentiable in params.
+
+        The softmax is kept as weights and their sums: a product is divided by the sums, and the
+        gradient in F is then a single pass over the matrix, without a row sum of its own.
+        """
+        w, F = params["w"], params["F"]
+        weights = jnp.exp(F - jax.lax.stop_gradient(F.max(axis=-1, keepdims=True)))
+        total = weights.sum(axis=-1)
         own = jnp.arange(w.shape[0])
         return fixed_point(
             self._chain if w.shape[1] == 1 else self._mdp,
             guess if self.warm else w.max(axis=1),
-            (w, transition, eta),
+            (w, weights, total, eta),
             method=self.method,
             adjoint=self.adjoint,
-            diagonal=1 - eta * transition[own, :, own].mean(axis=1) if self.warm else None,
+            diagonal=1 - eta * (weights[own, :, own] / total).mean(axis=1) if self.warm else None,
         ).value
 
     @staticmethod
     def _chain(theta: Array, args: tuple) -> Array:
-        w, transition, eta = args
-        return w[:, 0] + eta * (transition[:, 0] @ theta)
+        w, weights, total, eta = args
+        return w[:, 0] + eta * (weights[:, 0] @ theta) / total[:, 0]
 
     def _mdp(self, theta: Array, args: tuple) -> Array:
-        w, transition, eta = args
-        q = w + eta * jnp.einsum("iaj,j->ia", transition, theta)
+        w, weights, total, eta = args
+        q = w + eta * jnp.einsum("iaj,j->ia", weights, theta) / total
         return q.max(axis=1) if self.backup == "max" else soft_max(q, self.temperature)

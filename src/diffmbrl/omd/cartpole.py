@@ -1,6 +1,6 @@
 """Stage: the CartPole experiments, one table of evaluations a set of settings (figures 4, 5, 7).
 
-A setting is an agent with its static structure; its runs (seeds x learning rates x taus) are
+A setting is an agent with its static structure; its runs (seeds x pairs of rates) are
 one compiled program. Each setting and block of seeds keeps its own checkpoint, so that an
 interrupted job goes on where it stopped and returns the same bytes.
 """
@@ -118,9 +118,12 @@ def train(
     segments = training.steps // training.segment
     per_call = next(n for n in range(SEGMENTS_PER_CALL, 0, -1) if segments % n == 0)
     sweep = program(training, lanes=1, segments_per_call=per_call)
+    inner_lrs, taus = np.asarray(values["rates"][setting.agent], float).T
     tables = []
     for block in np.array_split(seeds, range(SEED_BLOCK, len(seeds), SEED_BLOCK)):
-        runs = grid({"inner_lr": values["inner_lrs"], "tau": values["taus"], "seed": block})
+        pairs = grid({"pair": np.arange(len(taus)), "seed": block})
+        pair = pairs.pop("pair")
+        runs = {"inner_lr": inner_lrs[pair], "tau": taus[pair], **pairs}
         configs = {**runs, "model_lr": np.full(len(runs["seed"]), values["model_lr"])}
         folder = None if checkpoint is None else checkpoint / _name(setting)
         metrics = engine.run(

@@ -107,8 +107,8 @@ def tabular_note(settings: Mapping[str, Any]) -> str:
 
 def cartpole_note(settings: Mapping[str, Any]) -> str:
     """What a CartPole figure states of how it was made, reductions included."""
-    rates = len(settings["inner_lrs"]) * len(settings["taus"])
-    sweep = "one rate and tau" if rates == 1 else f"best of {rates} rates and taus"
+    pairs = max(len(p) for agents in settings["rates"].values() for p in agents.values())
+    sweep = "one rate and tau an agent" if pairs == 1 else f"best of {pairs} rates and taus"
     return (
         f"scale {settings['scale']} · {settings['seeds']} seeds (paper: 10) · "
         f"{settings['steps']:,} steps (paper: 200,000) · {settings['precision']} (paper: "

@@ -76,12 +76,15 @@ class GCR:
         atol: see rtol.
         max_steps: the most products with A; the x so far is returned then.
         memory: how many of the last directions a new one is made orthogonal to.
+        passes: how often it is; the second restores what the first one loses to rounding, which
+            matters where rtol is near the precision.
     """
 
     rtol: float = 1e-10
     atol: float = 0.0
     max_steps: int = 200
     memory: int = 20
+    passes: int = 2
 
     def solve(self, A: Operator, b: Float[Array, " n"]) -> Float[Array, " n"]:
         """Returns x with A x = b to the tolerance, starting from zero.
@@ -99,7 +102,7 @@ class GCR:
             x, r, directions, images, k = carry
             z = r if A.diagonal is None else r / A.diagonal
             q = A.product(z)
-            for _ in range(2):  # once more, since one pass loses orthogonality to rounding
+            for _ in range(self.passes):
                 overlap = images @ q
                 q, z = q - overlap @ images, z - overlap @ directions
             scale = 1 / jnp.linalg.norm(q)
