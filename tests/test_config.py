@@ -24,6 +24,14 @@ BAD = {
         'scale = "huge": unknown; use one of laptop, paper, smoke, rates',
     ),
     "unknown paper": ({"papers": ["vin"]}, 'papers.0 = "vin": unknown; use one of'),
+    "an experiment missing": (
+        {"omd": {"cartpole": {"experiments": ["ablation"]}}},
+        'experiments = ["ablation"]: must hold "width"',
+    ),
+    "tau above 1": (
+        {"omd": {"cartpole": {"rates": {"width": {"vep": [[0.001, 1.5]]}}}}},
+        "rates.width.vep.0.1 = 1.5: must be at most 1",
+    ),
     "wrong type": ({"implicit": {"updates": "many"}}, 'updates = "many": must be of type integer'),
     "repeated seed": ({"implicit": {"seeds": [1, 1]}}, "must not repeat a value"),
     "not a mapping": ({"implicit": 3}, "must be a mapping"),

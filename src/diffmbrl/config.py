@@ -164,6 +164,8 @@ def _explain(error) -> str:
             return f"{at}must be at {'least' if rule == 'minimum' else 'most'} {limit}"
         case "minItems":
             return f"{at}must have at least {limit} item{'s' if limit > 1 else ''}"
+        case "contains":
+            return f"{at}must hold {json.dumps(limit.get('const', limit))}"
         case "uniqueItems":
             return f"{at}must not repeat a value"
         case "enum":

@@ -32,6 +32,11 @@ OMD_NOTE = {
 }
 
 
+def omd_experiments(scale):
+    """The CartPole experiments that are run at a scale."""
+    return diffmbrl.settings("omd", scale)["cartpole"]["experiments"]
+
+
 wildcard_constraints:
     experiment="|".join(OMD_EXPERIMENTS),
 
@@ -111,9 +116,10 @@ rule omd_aggregate:
         tabular=expand(
             "data/results/{{scale}}/omd/tabular_{table}.parquet", table=OMD_TABLES
         ),
-        cartpole=expand(
-            "data/results/{{scale}}/omd/cartpole_{experiment}.parquet",
-            experiment=OMD_EXPERIMENTS,
+        cartpole=lambda wildcards: expand(
+            "data/results/{scale}/omd/cartpole_{experiment}.parquet",
+            scale=wildcards.scale,
+            experiment=omd_experiments(wildcards.scale),
         ),
     output:
         tabular="data/stats/{scale}/omd/tabular.csv",
@@ -254,15 +260,21 @@ rule fig_omd_7:
         "--output pdf {output.pdf} --output png {output.png} " + JOB
 
 
+OMD_SCALE = diffmbrl.scale("omd")
+OMD_RUN = omd_experiments(OMD_SCALE)
 TARGETS["omd"] = [
     *expand(
-        outputs_of("omd_", "fig_omd_", but=["omd_cartpole"]),
-        scale=diffmbrl.scale("omd"),
+        outputs_of(
+            "omd_",
+            "fig_omd_",
+            but=["omd_cartpole"] + ["fig_omd_7"] * ("ablation" not in OMD_RUN),
+        ),
+        scale=OMD_SCALE,
         experiment="width",
     ),
     *expand(
         outputs_of("omd_cartpole", but=["omd_cartpole_width"]),
-        scale=diffmbrl.scale("omd"),
-        experiment=["distractors", "ablation"],
+        scale=OMD_SCALE,
+        experiment=[name for name in OMD_RUN if name != "width"],
     ),
 ]

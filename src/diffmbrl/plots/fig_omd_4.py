@@ -7,6 +7,7 @@ from diffmbrl.plots import style
 
 OPTIMUM = 500
 AGENTS = ("omd", "mle", "vep")
+LABELS = {"width": "hidden units of the model", "distractors": "number of distractors"}
 
 
 def draw(rows: pd.DataFrame, axes, axis: str):
@@ -32,15 +33,12 @@ def draw(rows: pd.DataFrame, axes, axis: str):
 
 
 def run(job: Job) -> None:
-    """Draws both experiments at the rates selected for each setting."""
+    """Draws the experiments that were run, at the rates selected for each setting."""
     summary = pd.read_csv(job.input("cartpole"))
     summary = summary[summary["selected"]]
-    figure, axes = style.panels(1, 2, (3.6, 2.8), sharey=True)
-    for ax, (axis, label) in zip(
-        axes[0],
-        (("width", "hidden units of the model"), ("distractors", "number of distractors")),
-        strict=True,
-    ):
-        draw(summary[summary["experiment"] == axis], ax, axis).set_xlabel(label)
+    shown = [axis for axis in LABELS if (summary["experiment"] == axis).any()]
+    figure, axes = style.panels(1, len(shown), (3.6, 2.8), sharey=True)
+    for ax, axis in zip(axes[0], shown, strict=True):
+        draw(summary[summary["experiment"] == axis], ax, axis).set_xlabel(LABELS[axis])
     axes[0, 0].set_ylabel("final return")
     style.finish(figure, style.cartpole_note(job.settings), job.outputs, legend_from=axes[0])
