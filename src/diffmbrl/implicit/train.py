@@ -60,16 +60,13 @@ def models(parameterization: str, n: int, backup: str = "max", temperature: floa
         newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
         exact = Implicit(newton, Exact(), backup, temperature)
         return Models(exact, exact)
-    fast = GCR(rtol=1e-4, atol=1e-8, max_steps=60, memory=8, passes=1)
+    fast = Refined(GCR(rtol=1e-6, atol=1e-8, max_steps=60, memory=8, passes=1), rounds=1)
     full = GCR(rtol=1e-15, atol=1e-8, max_steps=60, memory=20)
-    # Each step of Newton's refines the last one; where there is a single step, it does so itself.
-    rounds = 1 if several else 2
     calm, wild = (
-        Newton(linear, rtol=tolerance, atol=1e-7, max_steps=steps)
-        for linear in (Refined(fast, rounds), full)
+        Newton(linear, rtol=tolerance, atol=1e-7, max_steps=steps) for linear in (fast, full)
     )
     return Models(
-        Implicit(calm, Iterative(Refined(fast)), backup, temperature, warm=True),
+        Implicit(calm, Iterative(fast), backup, temperature, warm=True),
         Implicit(wild, Iterative(full), backup, temperature),
     )
 

@@ -123,9 +123,10 @@ class Refined:
     The answer is as exact as that of a solve in b's precision, for half the memory traffic.
 
     Attributes:
-        inner: the float32 solver; its rtol should be well above 1e-6, and its atol above 0, since
+        inner: the float32 solver; its rtol should be at least 1e-6, and its atol above 0, since
             squares of residuals below 1e-19 underflow in float32.
-        rounds: how often the residual is computed and reduced; each gains inner.rtol.
+        rounds: how often the residual is computed and reduced; each gains inner.rtol. One
+            round is a solve in float32: enough for a correction to a near solution.
     """
 
     inner: GCR
