@@ -58,12 +58,16 @@ class Implicit:
     def values(self, params: Params, eta: Float[Array, ""], guess: Array) -> Float[Array, " n"]:
         """Solves for theta, warm from `guess`, the last solution; differentiable in params.
 
-        The softmax is kept as weights and their sums: a product is divided by the sums, and the
-        gradient in F is then a single pass over the matrix, without a row sum of its own.
+        A warm model keeps its softmax as weights and their sums. A product is divided by the sums,
+        and the gradient in F takes one pass over the matrix, without a row sum of its own; where
+        values are huge, that loses the softmax's cancellation and with it the published blow-ups.
         """
         w, F = params["w"], params["F"]
-        weights = jnp.exp(F - jax.lax.stop_gradient(F.max(axis=-1, keepdims=True)))
-        total = weights.sum(axis=-1)
+        if self.warm:
+            weights = jnp.exp(F - jax.lax.stop_gradient(F.max(axis=-1, keepdims=True)))
+            total = weights.sum(axis=-1)
+        else:
+            weights, total = jax.nn.softmax(F, axis=-1), jnp.ones(w.shape)
         own = jnp.arange(w.shape[0])
         return fixed_point(
             self._chain if w.shape[1] == 1 else self._mdp,

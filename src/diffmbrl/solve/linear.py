@@ -1,7 +1,7 @@
 """Linear solvers for A x = b, where A is known by its product with a vector."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 import jax
@@ -121,10 +121,10 @@ class Refined:
     """Iterative refinement: directions from float32 products, residuals in b's precision.
 
     The answer is as exact as that of a solve in b's precision, for half the memory traffic.
+    What float32 solves is scaled to 1, so that values beyond its range are no obstacle.
 
     Attributes:
-        inner: the float32 solver; its rtol should be at least 1e-6, and its atol above 0, since
-            squares of residuals below 1e-19 underflow in float32.
+        inner: the float32 solver; its rtol should be at least 1e-6. Its atol is in b's units.
         rounds: how often the residual is computed and reduced; each gains inner.rtol. One
             round is a solve in float32: enough for a correction to a near solution.
     """
@@ -138,8 +138,14 @@ class Refined:
             raise ValueError("Refined needs an operator with a float32 product")
         diagonal = None if A.diagonal is None else A.diagonal.astype(jnp.float32)
         low = Operator(A.single, diagonal)
-        x = self.inner.solve(low, b.astype(jnp.float32)).astype(b.dtype)
+
+        def correction(rest):
+            largest = jnp.max(jnp.abs(rest))
+            scale = jnp.where(largest > 0, largest, 1)
+            solver = replace(self.inner, atol=(self.inner.atol / scale).astype(jnp.float32))
+            return scale * solver.solve(low, (rest / scale).astype(jnp.float32)).astype(b.dtype)
+
+        x = correction(b)
         for _ in range(self.rounds - 1):
-            rest = b - A.product(x)
-            x = x + self.inner.solve(low, rest.astype(jnp.float32)).astype(b.dtype)
+            x = x + correction(b - A.product(x))
         return x
