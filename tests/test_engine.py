@@ -66,7 +66,7 @@ def test_measured_first(data):
     np.testing.assert_allclose(metrics["norm"][:, 0], expected)
 
 
-def test_cut_off_and_resumed_gives_the_same_bytes(data, tmp_path, monkeypatch):
+def test_cut_off_and_resumed_gives_the_same_bytes(data, tmp_path, monkeypatch, capsys):
     program = noisy_walk(segments_per_call=2)
     undisturbed = engine.run(program, CONFIGS, data)
     assert as_bytes(undisturbed) == as_bytes(engine.run(noisy_walk(), CONFIGS, data))
@@ -82,7 +82,9 @@ def test_cut_off_and_resumed_gives_the_same_bytes(data, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="killed"):
         engine.run(program, CONFIGS, data, checkpoint=tmp_path)
     monkeypatch.setattr(engine._Checkpoints, "save", save)
+    capsys.readouterr()
     again = engine.run(program, CONFIGS, data, checkpoint=tmp_path)
+    assert "| 14/14 [" in capsys.readouterr().err  # what was done before counts as done
     assert as_bytes(undisturbed) == as_bytes(again)
 
 

@@ -97,9 +97,14 @@ def run(
     progress = threading.Lock()
     per_call = program.segments_per_call or program.segments
 
+    def advanced(index: int, segments: int) -> None:
+        with progress:
+            bar.update(segments * min(lanes, n_runs - index * lanes) / program.segments)
+
     def train(index: int) -> PyTree:
         config = jax.tree.map(lambda leaf: np.asarray(leaf)[groups[index]], configs)
         done, saved, parts = store.load(index) if store else (0, None, [])
+        advanced(index, done)
         if done < program.segments:
             state, first = start(config, data)
             if saved is not None:
@@ -114,8 +119,7 @@ def run(
             done += per_call
             if store:
                 store.save(index, done, state if done < program.segments else (), parts)
-            with progress:
-                bar.update(per_call * min(lanes, n_runs - index * lanes) / program.segments)
+            advanced(index, per_call)
         return jax.tree.map(lambda *leaves: np.concatenate(leaves, axis=1), *parts)
 
     with (
