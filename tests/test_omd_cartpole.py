@@ -10,14 +10,14 @@ from diffmbrl.envs.cartpole import CartPole
 from diffmbrl.errors import ConfigError
 from diffmbrl.omd import cartpole, train
 from diffmbrl.omd.agents import MLE, OMD
-from diffmbrl.omd.cartpole import Setting
 from diffmbrl.omd.models import Model
+from diffmbrl.omd.settings import Setting, settings_of
 from diffmbrl.sweep import engine
 
 VALUES = {
     "steps": 60, "warmup": 20, "evaluate_every": 20, "batch": 8, "epsilon": 0.1, "episodes": 2,
     "hidden": 4, "alpha": 0.01, "gamma": 0.99, "precision": "float64", "model_lr": 1e-3,
-    "rates": {"omd": [[1e-3, 0.01]], "mle": [[1e-3, 0.01]]}, "seeds": 2, "adjoint_iterations": 2,
+    "rates": [[1e-3, 0.01]], "seeds": 2, "adjoint_iterations": 2,
     "adjoint_damping": 1e-5,
 }  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_resuming_gives_the_same_bytes(tmp_path):
 
 
 def test_a_table_of_one_setting():
-    curves, shown = cartpole.train(Setting("omd", 2), VALUES, 1, None)
+    curves, shown = cartpole.train(Setting("omd", 2), VALUES, 1, None, keep_model=True)
     assert curves["step"].tolist() == [20, 40, 60] * 2
     assert curves["seed"].tolist() == [1] * 3 + [2] * 3
     assert not curves["diverged"].any()
@@ -119,20 +119,36 @@ def test_a_table_of_one_setting():
 
 
 def test_settings_of_the_experiments():
-    width = cartpole.settings_of("width", {"widths": [1, 3]}, ["omd", "mle", "vep"])
+    width = settings_of("width", {"widths": [1, 3]}, ["omd", "mle", "vep"])
     assert [(s.agent, s.width) for s in width] == [
         ("omd", 1), ("mle", 1), ("omd", 3), ("mle", 3), ("vep", 1), ("vep", 3),
     ]  # fmt: skip
     axes = {"model_width": 32, "distractors": [16]}
-    (one,) = cartpole.settings_of("distractors", axes, ["mle"])
+    (one,) = settings_of("distractors", axes, ["mle"])
     assert one == Setting("mle", 32, 16)
     axes = {"model_width": 8, "inner_steps": [1, 3], "adjoints": ["cg"], "probabilistic": True}
     base = Setting("omd", 8)
-    assert cartpole.settings_of("ablation", axes, []) == [
+    assert settings_of("ablation", axes, []) == [
         base, replace(base, inner_steps=3), replace(base, double_q=False),
         replace(base, inner_optimizer="warm"), replace(base, adjoint="cg"),
         replace(base, probabilistic=True),
     ]  # fmt: skip
+
+
+def test_a_setting_is_named_by_what_is_not_default():
+    names = {
+        "width3": Setting("omd", 3),
+        "width32-distractors16": Setting("omd", 32, 16),
+        "width32-k3-warm": Setting("omd", 32, inner_steps=3, inner_optimizer="warm"),
+        "width8-single-cg-gaussian": Setting("omd", 8, 0, 1, False, "cg", probabilistic=True),
+    }
+    for name, setting in names.items():
+        assert setting.variant == name
+        assert Setting.parse("omd", name) == setting
+    with pytest.raises(ConfigError, match="'depth2' is none of width<number>"):
+        Setting.parse("omd", "width3-depth2")
+    with pytest.raises(ConfigError, match="k3: must give the model's width"):
+        Setting.parse("omd", "k3")
 
 
 def test_bad_combinations_are_refused():

@@ -1,9 +1,12 @@
+from functools import partial
+
+from diffmbrl.omd.settings import settings_of
+
 OMD_TABLES = ["misspecification", "bounds", "noise"]
 OMD_EXPERIMENTS = ["width", "distractors", "ablation"]
 OMD_CARTPOLE = {
     name: f"omd.cartpole.{name}"
     for name in [
-        "agents",
         "seeds",
         "steps",
         "warmup",
@@ -19,7 +22,7 @@ OMD_CARTPOLE = {
         "adjoint_iterations",
         "adjoint_damping",
     ]
-}
+} | {"rates": "omd.cartpole.rates.{experiment}.{agent}"}
 OMD_NOTE = {
     name: f"omd.cartpole.{name}"
     for name in [
@@ -37,8 +40,21 @@ def omd_experiments(scale):
     return diffmbrl.settings("omd", scale)["cartpole"]["experiments"]
 
 
+def omd_tables(name, wildcards):
+    """The tables of an experiment's settings, in the order of the settings."""
+    values = diffmbrl.settings("omd", wildcards.scale)["cartpole"]
+    axes = values[wildcards.experiment]
+    return [
+        f"data/results/{wildcards.scale}/omd/cartpole/{wildcards.experiment}/"
+        + name.format(agent=setting.agent, variant=setting.variant)
+        for setting in settings_of(wildcards.experiment, axes, values["agents"])
+    ]
+
+
 wildcard_constraints:
     experiment="|".join(OMD_EXPERIMENTS),
+    agent="omd|mle|vep",
+    variant="[a-z0-9-]+",
 
 
 rule omd_tabular:
@@ -71,43 +87,64 @@ rule omd_tabular:
 
 rule omd_cartpole:
     output:
-        curves="data/results/{scale}/omd/cartpole_{experiment}.parquet",
+        curves="data/results/{scale}/omd/cartpole/{experiment}/{agent}_{variant}.parquet",
     log:
-        "logs/{scale}/omd/cartpole_{experiment}.log",
+        "logs/{scale}/omd/cartpole_{experiment}/{agent}_{variant}.log",
     wildcard_constraints:
         experiment="distractors|ablation",
-    threads: workflow.cores
     params:
-        *stage(
-            "omd.cartpole",
-            "experiment",
-            axes="omd.cartpole.{experiment}",
-            rates="omd.cartpole.rates.{experiment}",
-            **OMD_CARTPOLE,
-        ),
+        *stage("omd.cartpole", "agent", "variant", **OMD_CARTPOLE),
     shell:
         "diffmbrl run omd.cartpole --output curves {output.curves} " + JOB
 
 
 rule omd_cartpole_width:
     output:
+        curves="data/results/{scale}/omd/cartpole/{experiment}/{agent}_{variant}.parquet",
+        predictions="data/results/{scale}/omd/cartpole/{experiment}/predictions/{agent}_{variant}.parquet",
+    log:
+        "logs/{scale}/omd/cartpole_{experiment}/{agent}_{variant}.log",
+    wildcard_constraints:
+        experiment="width",
+    params:
+        *stage("omd.cartpole", "agent", "variant", **OMD_CARTPOLE),
+    shell:
+        "diffmbrl run omd.cartpole --output curves {output.curves} "
+        "--output predictions {output.predictions} " + JOB
+
+
+rule omd_join:
+    input:
+        curves=partial(omd_tables, "{agent}_{variant}.parquet"),
+    output:
+        curves="data/results/{scale}/omd/cartpole_{experiment}.parquet",
+    log:
+        "logs/{scale}/omd/join_{experiment}.log",
+    wildcard_constraints:
+        experiment="distractors|ablation",
+    params:
+        *stage("omd.join"),
+    shell:
+        "diffmbrl run omd.join --input curves {input.curves} "
+        "--output curves {output.curves} " + JOB
+
+
+rule omd_join_width:
+    input:
+        curves=partial(omd_tables, "{agent}_{variant}.parquet"),
+        predictions=partial(omd_tables, "predictions/{agent}_{variant}.parquet"),
+    output:
         curves="data/results/{scale}/omd/cartpole_{experiment}.parquet",
         predictions="data/results/{scale}/omd/predictions_{experiment}.parquet",
     log:
-        "logs/{scale}/omd/cartpole_{experiment}.log",
+        "logs/{scale}/omd/join_{experiment}.log",
     wildcard_constraints:
         experiment="width",
-    threads: workflow.cores
     params:
-        *stage(
-            "omd.cartpole",
-            "experiment",
-            axes="omd.cartpole.{experiment}",
-            rates="omd.cartpole.rates.{experiment}",
-            **OMD_CARTPOLE,
-        ),
+        *stage("omd.join"),
     shell:
-        "diffmbrl run omd.cartpole --output curves {output.curves} "
+        "diffmbrl run omd.join --input curves {input.curves} "
+        "--input predictions {input.predictions} --output curves {output.curves} "
         "--output predictions {output.predictions} " + JOB
 
 
@@ -267,13 +304,14 @@ TARGETS["omd"] = [
         outputs_of(
             "omd_",
             "fig_omd_",
-            but=["omd_cartpole"] + ["fig_omd_7"] * ("ablation" not in OMD_RUN),
+            but=["omd_cartpole", "omd_cartpole_width", "omd_join"]
+            + ["fig_omd_7"] * ("ablation" not in OMD_RUN),
         ),
         scale=OMD_SCALE,
         experiment="width",
     ),
     *expand(
-        outputs_of("omd_cartpole", but=["omd_cartpole_width"]),
+        outputs_of("omd_join", but=["omd_join_width"]),
         scale=OMD_SCALE,
         experiment=[name for name in OMD_RUN if name != "width"],
     ),

@@ -1,12 +1,12 @@
-"""Stage: the CartPole experiments, one table of evaluations a set of settings (figures 4, 5, 7).
+"""Stage: the CartPole runs of one setting (figures 4, 5, 7).
 
-A setting is an agent with its static structure; its runs (seeds x pairs of rates) are
-one compiled program. Each setting and block of seeds keeps its own checkpoint, so that an
-interrupted job goes on where it stopped and returns the same bytes.
+A setting is an agent with its static structure; its runs (seeds x pairs of rates) are one
+compiled program. Each block of seeds keeps its own checkpoint, so that an interrupted job goes
+on where it stopped and returns the same bytes.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from diffmbrl.errors import ConfigError
 from diffmbrl.omd.adjoint import Adjoint
 from diffmbrl.omd.agents import MLE, OMD, VEP, Agent
 from diffmbrl.omd.models import Model
+from diffmbrl.omd.settings import Setting
 from diffmbrl.omd.train import Training, program
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.sweep import engine
@@ -31,50 +32,7 @@ SEGMENTS_PER_CALL = 20
 REPORTED_STEPS = 200
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is static in a run; the columns that name it in the results."""
-
-    agent: str
-    width: int
-    distractors: int = 0
-    inner_steps: int = 1
-    double_q: bool = True
-    adjoint: str = "identity"
-    inner_optimizer: str = "fresh"
-    probabilistic: bool = False
-
-
-def settings_of(experiment: str, axes: Mapping[str, Any], agents: list[str]) -> list[Setting]:
-    """The settings of an experiment, in the order in which they are run.
-
-    Args:
-        experiment: `width` (figures 4 left and 5), `distractors` (figure 4 right) or
-            `ablation` (figure 7, and the effect of the inner optimiser's state).
-        axes: the experiment's own keys of the config.
-        agents: of the first two experiments.
-    """
-    if experiment == "width":
-        return [Setting(agent, width) for agent, width in _pairs(agents, axes["widths"])]
-    width = axes["model_width"]
-    if experiment == "distractors":
-        pairs = _pairs(agents, axes["distractors"])
-        return [Setting(agent, width, n) for agent, n in pairs]
-    base = Setting("omd", width)
-    variants = [replace(base, inner_steps=k) for k in axes["inner_steps"]]
-    variants += [replace(base, double_q=False), replace(base, inner_optimizer="warm")]
-    variants += [replace(base, adjoint=name) for name in axes["adjoints"]]
-    variants += [replace(base, probabilistic=True)] if axes["probabilistic"] else []
-    return list(dict.fromkeys(variants))
-
-
-def _pairs(agents: list[str], sizes: list[int]) -> Iterator[tuple[str, int]]:
-    """Every size with OMD and MLE first: what the comparison rests on comes before VEP."""
-    for group in ([a for a in agents if a != "vep"], [a for a in agents if a == "vep"]):
-        yield from ((agent, size) for size in sizes for agent in group)
-
-
-def build(setting: Setting, values: Mapping[str, Any]) -> Training:
+def build(setting: Setting, values: Mapping[str, Any], keep_model: bool = False) -> Training:
     """The training that a setting stands for.
 
     Raises:
@@ -105,30 +63,31 @@ def build(setting: Setting, values: Mapping[str, Any]) -> Training:
     return Training(
         agent, env, values["steps"], values["warmup"], values["evaluate_every"],
         values["batch"], values["epsilon"], values["episodes"],
-        keep_model=setting.distractors == 0 and setting.width <= 3,
+        keep_model,
     )  # fmt: skip
 
 
 def train(
-    setting: Setting, values: Mapping[str, Any], threads: int, checkpoint: Path | None
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    setting: Setting, values: Mapping[str, Any], threads: int, checkpoint: Path | None,
+    keep_model: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """All runs of a setting: their evaluations, and their models' predictions if kept."""
-    training = build(setting, values)
+    training = build(setting, values, keep_model)
     seeds = np.arange(1, values["seeds"] + 1)
     segments = training.steps // training.segment
     per_call = next(n for n in range(SEGMENTS_PER_CALL, 0, -1) if segments % n == 0)
     sweep = program(training, lanes=1, segments_per_call=per_call)
-    inner_lrs, taus = np.asarray(values["rates"][setting.agent], float).T
+    inner_lrs, taus = np.asarray(values["rates"], float).T
     tables = []
     for block in np.array_split(seeds, range(SEED_BLOCK, len(seeds), SEED_BLOCK)):
         pairs = grid({"pair": np.arange(len(taus)), "seed": block})
         pair = pairs.pop("pair")
         runs = {"inner_lr": inner_lrs[pair], "tau": taus[pair], **pairs}
         configs = {**runs, "model_lr": np.full(len(runs["seed"]), values["model_lr"])}
-        folder = None if checkpoint is None else checkpoint / _name(setting)
         metrics = engine.run(
-            sweep, configs, None, threads=threads, checkpoint=folder, label=_name(setting)
-        )
+            sweep, configs, None, threads=threads, checkpoint=checkpoint,
+            label=f"{setting.agent} {setting.variant}",
+        )  # fmt: skip
         models = metrics.pop("model", None)
         curves = tidy(setting, runs, metrics, training)
         shown = pd.DataFrame()
@@ -136,10 +95,6 @@ def train(
             shown = predictions(setting, runs, models[:, -1], training)
         tables.append((curves, shown))
     return pd.concat([c for c, _ in tables]), pd.concat([p for _, p in tables])
-
-
-def _name(setting: Setting) -> str:
-    return "-".join(str(value) for value in asdict(setting).values())
 
 
 def tidy(
@@ -207,13 +162,11 @@ def optimal_trajectory(length: int) -> tuple[jax.Array, jax.Array]:
 
 
 def run(job: Job) -> None:
-    """Trains every setting of one experiment and writes its tables."""
-    values = dict(job.settings)
-    curves, shown = [], []
-    for setting in settings_of(values["experiment"], values["axes"], values["agents"]):
-        table, predicted = train(setting, values, job.threads, job.scratch)
-        curves.append(table)
-        shown.append(predicted)
-    pd.concat(curves, ignore_index=True).to_parquet(job.outputs["curves"])
-    if "predictions" in job.outputs:
-        pd.concat(shown, ignore_index=True).to_parquet(job.outputs["predictions"])
+    """Trains one setting and writes its evaluations, and its models' predictions if asked to."""
+    values = job.settings
+    setting = Setting.parse(values["agent"], values["variant"])
+    keep_model = "predictions" in job.outputs
+    curves, shown = train(setting, values, job.threads, job.scratch, keep_model)
+    curves.to_parquet(job.outputs["curves"])
+    if keep_model:
+        shown.to_parquet(job.outputs["predictions"])

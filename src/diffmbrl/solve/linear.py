@@ -81,7 +81,7 @@ class GCR:
     """
 
     rtol: float = 1e-10
-    atol: float = 0.0
+    atol: float | Float[Array, ""] = 0.0
     max_steps: int = 200
     memory: int = 20
     passes: int = 2
