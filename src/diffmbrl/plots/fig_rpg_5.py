@@ -24,7 +24,7 @@ def draw(rows: pd.DataFrame, axes, metric: str):
             linestyle=rpg.INITS[init],
             label=f"{rpg.PLACEMENTS[sn]}, {init} init",
         )
-    axes.set_yscale("log")
+    axes.set_yscale("log" if metric.endswith("policy") else "linear")
     axes.set_xlabel("environment steps")
     return axes
 
