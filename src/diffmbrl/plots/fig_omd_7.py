@@ -8,6 +8,7 @@ from diffmbrl.plots.fig_omd_4 import OPTIMUM
 
 DEFAULT = {"inner_steps": 1, "double_q": True, "adjoint": "identity",
            "inner_optimizer": "fresh", "probabilistic": False}  # fmt: skip
+WORDS = {True: "with", False: "without"}
 PANELS = {
     "inner_steps": ("inner steps", "K = {}"),
     "double_q": ("double Q-learning", "{}"),
@@ -32,7 +33,7 @@ def draw(curves: pd.DataFrame, axes, axis: str):
     for i, value in enumerate(values):
         part = curves[curves[axis] == value]
         style.estimate(axes, part, "step", "eval_return", f"variant_{i}",
-                       label=label.format(value), marker="")  # fmt: skip
+                       label=label.format(WORDS[value] if isinstance(value, bool) else value), marker="")  # fmt: skip
     axes.axhline(OPTIMUM, color="0.3", linestyle="--", linewidth=1)
     axes.set(title=title, xlabel="environment steps", ylim=(0, OPTIMUM * 1.35))
     axes.legend(loc="upper left", ncols=2 if len(values) == 2 else 3, columnspacing=1)

@@ -117,6 +117,20 @@ def cartpole_note(settings: Mapping[str, Any]) -> str:
     )
 
 
+def _legend_below(figure, handles: Mapping[str, Any], note: str):
+    """A legend titled by the note, in as many columns, up to 6, as the figure has room for."""
+    for columns in range(min(len(handles), 6), 0, -1):
+        legend = figure.legend(
+            handles.values(), handles.keys(), loc="outside lower center",
+            ncols=columns, title=note, title_fontsize=7,
+        )  # fmt: skip
+        legend.get_title().set(color="0.35", multialignment="center")
+        figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
+
+
 def finish(figure, note: str, outputs: Mapping[str, Path], legend_from: Sequence | None = None):
     """Adds the note and a legend below the panels, and saves PDF and PNG without a date.
 
@@ -129,11 +143,7 @@ def finish(figure, note: str, outputs: Mapping[str, Path], legend_from: Sequence
         for axes in legend_from:
             for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
                 handles.setdefault(label, handle)
-        legend = figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center",
-            ncols=min(len(handles), 6), title=note, title_fontsize=7,
-        )  # fmt: skip
-        legend.get_title().set(color="0.35", multialignment="center")
+        _legend_below(figure, handles, note)
     figure.savefig(outputs["pdf"], format="pdf", metadata={"CreationDate": None})
     figure.savefig(outputs["png"], format="png", metadata={"Software": None})
     plt.close(figure)
