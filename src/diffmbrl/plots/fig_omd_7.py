@@ -32,8 +32,8 @@ def draw(curves: pd.DataFrame, axes, axis: str):
     values = sorted(curves[axis].unique(), key=lambda v: (v != DEFAULT[axis], v))
     for i, value in enumerate(values):
         part = curves[curves[axis] == value]
-        style.estimate(axes, part, "step", "eval_return", f"variant_{i}",
-                       label=label.format(WORDS[value] if isinstance(value, bool) else value), marker="")  # fmt: skip
+        name = label.format(WORDS[value] if curves[axis].dtype == bool else value)
+        style.estimate(axes, part, "step", "eval_return", f"variant_{i}", label=name, marker="")
     axes.axhline(OPTIMUM, color="0.3", linestyle="--", linewidth=1)
     axes.set(title=title, xlabel="environment steps", ylim=(0, OPTIMUM * 1.35))
     axes.legend(loc="upper left", ncols=2 if len(values) == 2 else 3, columnspacing=1)
