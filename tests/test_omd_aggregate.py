@@ -1,13 +1,7 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
-import pytest
 
-from diffmbrl import config
 from diffmbrl.omd import aggregate, compare
-
-ROOT = Path(__file__).parents[1]
 
 
 def cartpole_runs() -> pd.DataFrame:
@@ -78,12 +72,3 @@ def test_published_table_is_whole():
         "figure 2": 20, "figure 3": 50, "figure 6": 30,
     }  # fmt: skip
     assert np.isfinite(table["mean"]).all()
-
-
-@pytest.mark.parametrize("experiment", ["width", "distractors"])
-def test_paper_scale_runs_the_rates_that_were_selected(experiment):
-    found = pd.read_csv(ROOT / "data/stats/rates/omd/cartpole.csv")
-    found = found[found["selected"] & (found["experiment"] == experiment)]
-    selected = {row.agent: [[row.inner_lr, row.tau]] for row in found.itertuples()}
-    settings = config.load(ROOT)["scales"]["paper"]["omd"]["cartpole"]
-    assert settings["rates"][experiment] == selected
