@@ -1,6 +1,7 @@
 """Replay of real training: a run alone gives the bytes that it gave among its lane mates."""
 
 import random
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -55,6 +56,22 @@ def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
         assert done.same, done.detail
         assert set(done.run) == {"seed", "learning_rate", "eta", "reward_offset", "backup"}
     assert not list((trained / ".diffmbrl").glob("replay-*"))
+
+
+def test_outputs_of_one_name_do_not_overwrite_each_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "requirements.txt").write_text("none\n")
+    for name, value in (("curves", 1), ("predictions", 2)):
+        pd.DataFrame({"x": [value]}).to_parquet(tmp_path / f"{name}.parquet")
+    folder = Path("data/results/smoke/omd")
+    run_stage(
+        "omd.join", [], {name: [Path(f"{name}.parquet")] for name in ("curves", "predictions")},
+        {"curves": folder / "width.parquet", "predictions": folder / "predictions/width.parquet"},
+    )  # fmt: skip
+    for output in (folder / "width.parquet", folder / "predictions/width.parquet"):
+        made = manifest.read(manifest.path_of(output.as_posix()))
+        done = replay_one(made, random.Random(0), threads=1)
+        assert done.same, done.detail
 
 
 def test_settings_are_narrowed_where_they_are_nested():

@@ -86,10 +86,12 @@ def replay_one(
         job = Job(
             settings=narrowed,
             inputs={r: [Path(e["path"]) for e in es] for r, es in proof["inputs"].items()},
-            outputs={role: folder / path.name for role, path in roles.items()},
+            outputs={role: folder / "outputs" / path for role, path in roles.items()},
             threads=threads,
             scratch=folder / "scratch",
         )
+        for path in job.outputs.values():  # in their folders: two may share a name
+            path.parent.mkdir(parents=True, exist_ok=True)
         module.run(job)
         role = next(role for role, path in roles.items() if path.as_posix() == output)
         again = job.outputs[role]
