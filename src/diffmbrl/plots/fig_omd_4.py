@@ -37,7 +37,7 @@ def run(job: Job) -> None:
     summary = pd.read_csv(job.input("cartpole"))
     summary = summary[summary["selected"]]
     shown = [axis for axis in LABELS if (summary["experiment"] == axis).any()]
-    figure, axes = style.panels(1, len(shown), (3.6, 2.8), sharey=True)
+    figure, axes = style.panels(1, len(shown), (7.2 / len(shown), 2.8), sharey=True)
     for ax, axis in zip(axes[0], shown, strict=True):
         draw(summary[summary["experiment"] == axis], ax, axis).set_xlabel(LABELS[axis])
     axes[0, 0].set_ylabel("final return")
