@@ -44,6 +44,13 @@ def test_compare_without_results(capsys, tmp_path, monkeypatch):
     assert "Traceback" not in said
 
 
+def test_compare_refuses_an_unknown_scale(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    code, said = run(capsys, "compare", "implicit", "--scale", "huge")
+    assert code == 2
+    assert "--scale huge: unknown; use one of laptop, paper, smoke, rates" in said
+
+
 def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     (tmp_path / "file").write_text("in the way")

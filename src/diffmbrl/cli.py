@@ -45,8 +45,11 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from diffmbrl.config import check_scale, scales
     from diffmbrl.implicit import report
 
+    if known := scales():
+        check_scale(arguments.scale, known, f"--scale {arguments.scale}")
     return report.main(arguments)
 
 

@@ -44,11 +44,7 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
     top = _merge(top, overrides)
     _check(schemas[TOP_LEVEL], top, file)
     known = scales(root)
-    if top["scale"] not in known:
-        raise ConfigError(
-            f"{file}: scale = {json.dumps(top['scale'])}: unknown; use one of "
-            f"{', '.join(known) or 'none'} (the files of config/scales/)"
-        )
+    check_scale(top["scale"], known, f"{file}: scale = {json.dumps(top['scale'])}")
     top["scales"] = {scale: {} for scale in known}
     for scale in known:
         layers = _read(root / f"config/scales/{scale}.yaml")
@@ -72,6 +68,15 @@ def scales(root: Path | str = ".") -> list[str]:
     found = {path.stem for path in (Path(root) / "config/scales").glob("*.yaml")}
     ours = [name for name in ("laptop", "paper", "smoke") if name in found]
     return ours + sorted(found.difference(ours))
+
+
+def check_scale(scale: str, known: list[str], where: str) -> None:
+    """Refuses a scale that has no file; `where` is what the error says it was given as."""
+    if scale not in known:
+        raise ConfigError(
+            f"{where}: unknown; use one of {', '.join(known) or 'none'} "
+            "(the files of config/scales/)"
+        )
 
 
 def canonical_scale(config: Mapping[str, Any], scale: str, paper: str) -> str:
