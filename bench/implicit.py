@@ -27,47 +27,49 @@ from diffmbrl import config as configuration  # noqa: E402
 from diffmbrl.implicit import schedule, train  # noqa: E402
 from diffmbrl.implicit.domains import DOMAINS  # noqa: E402
 from diffmbrl.solve import GCR, Operator  # noqa: E402
-from diffmbrl.sweep import engine  # noqa: E402
 from diffmbrl.sweep.grid import grid  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = configuration.load(ROOT)["scales"]["laptop"]["implicit"]
 PUBLISHED_SECONDS = (15.9, 22.4)  # a run of the released program, from its own records
-# Times that a calm update reads or writes the model's matrix, in float64: the softmax 4.5, two
-# products, the step 3, and about 13 products in float32.
+# Times that a calm update reads or writes the matrix, in float64: weights 3, their sums 1,
+# three products, the step 2.5, and about 13 products in float32.
 PASSES = 16
 
 
 def problem(domain, parameterization, runs):
-    """A program, data of one seed, and configs spread over rates, etas and offsets."""
-    n, seeds = DOMAINS[domain].n_features, SETTINGS["seeds"][:1]
+    """A program, configs, data and width: some runs of one seed, or all runs of all seeds."""
+    n, seeds = DOMAINS[domain].n_features, SETTINGS["seeds"][: 1 if runs else None]
     path = ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
     data = train.arrays(path, domain, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1)
     axes = grid({
-        "seed": [0], "learning_rate": SETTINGS["learning_rates"][domain][parameterization],
+        "seed": np.arange(len(seeds)),
+        "learning_rate": SETTINGS["learning_rates"][domain][parameterization],
         "eta": SETTINGS["etas"][parameterization],
         "reward_offset": SETTINGS["reward_offsets"][parameterization],
     })  # fmt: skip
-    some = np.linspace(0, len(axes["eta"]) - 1, runs).astype(int)
+    last = len(axes["eta"]) - 1
+    some = np.linspace(0, last, runs or last + 1).astype(int)
+    width = train.width(parameterization, n)
     program = train.program(
-        train.models(parameterization, n), SETTINGS["updates"], SETTINGS["log_every"],
-        train.lanes(n),
-    )  # fmt: skip
-    return program, {name: values[some] for name, values in axes.items()}, data
+        train.models(parameterization, n), SETTINGS["updates"], SETTINGS["log_every"], width
+    )
+    return program, {name: values[some] for name, values in axes.items()}, data, width
 
 
-def seconds(program, configs, data, threads):
-    """Wall time of a sweep, compilation left out (median of three)."""
-    few = {name: values[: program.lanes] for name, values in configs.items()}
-    times = []
+def rate(program, configs, data, width, threads):
+    """Runs a second, compilation left out (median of three)."""
+    few = {name: values[:1] for name, values in configs.items()}
+    rates = []
     for _ in range(3):
         start = time.perf_counter()
-        engine.run(program, few, data, threads=threads)
+        train.train(program, few, data, width, threads=threads)
         compile_and_few = time.perf_counter() - start
         start = time.perf_counter()
-        engine.run(program, configs, data, threads=threads)
-        times.append(time.perf_counter() - start - compile_and_few)
-    return float(np.median(times))
+        train.train(program, configs, data, width, threads=threads)
+        spent = time.perf_counter() - start - compile_and_few
+        rates.append((len(configs["seed"]) - width) / spent)
+    return float(np.median(rates))
 
 
 def one_process(domain, parameterization):
@@ -147,26 +149,23 @@ def main():
     for domain in DOMAINS:
         for parameterization in ("explicit", "implicit"):
             n = DOMAINS[domain].n_features
-            runs = 5280 if n < 32 else 1056 if parameterization == "explicit" else arguments.runs
-            runs *= 8 if (domain, parameterization) == ("four_rooms", "implicit") else 1
-            program, configs, data = problem(domain, parameterization, runs)
-            rate = (runs - program.lanes) / seconds(program, configs, data, arguments.threads)
+            many = parameterization == "explicit" or n < train.EXACT_BELOW
+            runs = arguments.runs * (1 if domain == "mountain_car" else 8)
+            speed = rate(*problem(domain, parameterization, None if many else runs),
+                         arguments.threads)  # fmt: skip
             alone = one_process(domain, parameterization)
-            paper = "-".join(f"{s * rate:.0f}" for s in PUBLISHED_SECONDS)
-            print(f"{domain + ' ' + parameterization:26}{rate:9.1f}"
-                  f"{1e3 * arguments.threads / rate / SETTINGS['updates']:11.4f}{alone:10.1f}s"
-                  f"{alone * rate:9.0f}{paper:>16}", end="", flush=True)  # fmt: skip
-            if parameterization == "implicit" and n >= train.EXACT_BELOW:
-                moved = PASSES * 8 * n * n * SETTINGS["updates"] * rate / arguments.threads
+            paper = "-".join(f"{s * speed:.0f}" for s in PUBLISHED_SECONDS)
+            print(f"{domain + ' ' + parameterization:26}{speed:9.1f}"
+                  f"{1e3 * arguments.threads / speed / SETTINGS['updates']:11.4f}{alone:10.1f}s"
+                  f"{alone * speed:9.0f}{paper:>16}", end="", flush=True)  # fmt: skip
+            if not many:
+                moved = PASSES * 8 * n * n * SETTINGS["updates"] * speed / arguments.threads
                 print(f"{moved / 1e9:7.1f}{moved / bandwidth(n):10.0%}", end="")
             print(flush=True)
     print("time against the number of runs (four rooms, implicit):")
     for runs in (64, 128, 256, 512):
-        program, configs, data = problem("four_rooms", "implicit", runs)
-        print(
-            f"  {runs:4} runs {seconds(program, configs, data, arguments.threads):7.2f} s",
-            flush=True,
-        )
+        speed = rate(*problem("four_rooms", "implicit", runs), arguments.threads)
+        print(f"  {runs:4} runs {runs / speed:7.2f} s", flush=True)
     print("one solve to 1e-10 against the number of states, ms: ours, lineax GMRES")
     for n in (11, 50, 121, 200, 400, 800):
         ours, theirs = solvers(n)

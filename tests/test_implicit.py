@@ -9,12 +9,11 @@ import pytest
 from diffmbrl.errors import DataError
 from diffmbrl.implicit import aggregate, compare, dataset, schedule, tables, train
 from diffmbrl.implicit.collect import collect_mdp
-from diffmbrl.implicit.parameterizations import Explicit, Implicit
+from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
 from diffmbrl.implicit.published import published
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Refined
 from diffmbrl.stats.parity import Bar, agreement
-from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
 
 SEED = 733348321
@@ -55,30 +54,45 @@ def test_mdp_values_satisfy_their_equation(model, backup):
 
 
 @pytest.mark.parametrize("backup", ["max", "logsumexp"])
-@pytest.mark.parametrize("fast", [False, True])
-def test_gradient_of_logits_and_rewards_by_finite_differences(model, backup, fast):
-    fine = Refined(GCR(rtol=1e-5, atol=1e-12), rounds=4)
-    method = Newton(fine if fast else Direct(), atol=1e-12)
-    implicit = Implicit(method, Iterative(fine) if fast else Exact(), backup, 0.1, warm=fast)
-    weights = jnp.arange(6.0)
-
-    eta = jnp.asarray(0.9)
+def test_gradient_of_logits_and_rewards_by_finite_differences(model, backup):
+    implicit = Implicit(Newton(Direct(), atol=1e-12), Exact(), backup, 0.1)
+    weights, eta = jnp.arange(6.0), jnp.asarray(0.9)
 
     @jax.jit
-    def value(params, eta):
+    def loss(params):
         return weights @ implicit.values(params, eta, jnp.zeros(6))
 
-    def loss(params):
-        return value(params, eta)
-
     params = dict(zip("wF", model, strict=True))
-    gradient = jax.grad(value)(params, eta)
+    gradient = jax.grad(loss)(params)
     draw = np.random.default_rng(0)
     for name in ("w", "F"):
         direction = draw.normal(size=params[name].shape)
         forth, back = (loss(params | {name: params[name] + s * 1e-6 * direction}) for s in (1, -1))
         slope = float(forth - back) / 2e-6
         assert float(jnp.sum(gradient[name] * direction)) == pytest.approx(slope, rel=2e-6)
+
+
+@pytest.mark.parametrize("backup", ["max", "logsumexp"])
+def test_warm_values_and_gradients_are_the_cold_ones(model, backup):
+    """To what float32 weights leave, wherever the solve starts."""
+    fine = Refined(GCR(rtol=1e-5, atol=1e-12), rounds=4)
+    cold = Implicit(Newton(Direct(), atol=1e-12), Exact(), backup, 0.1)
+    warm = Implicit(Newton(fine, atol=1e-12), Iterative(fine), backup, 0.1, warm=True)
+    params = dict(zip("wF", model, strict=True))
+    params["F"] = centred(params["F"])
+    found = {}
+    for name, implicit, guess in (("cold", cold, jnp.zeros(6)), ("warm", warm, jnp.ones(6))):
+
+        def loss(params, implicit=implicit, guess=guess):
+            theta = implicit.values(params, jnp.asarray(0.9), guess)
+            return jnp.arange(6.0) @ theta, theta
+
+        found[name] = jax.grad(loss, has_aux=True)(params)
+    (expected, theirs), (gradient, ours) = found["cold"], found["warm"]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    for name in "wF":
+        scale = float(jnp.abs(expected[name]).max())
+        np.testing.assert_allclose(gradient[name], expected[name], rtol=1e-6, atol=1e-6 * scale)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +148,7 @@ def test_explicit_update_by_hand(chain):
     """One SGD step of the explicit parameterization, computed with numpy."""
     data = train.arrays(chain, "chain", [SEED], 10, 25, 1)
     model = train.models("explicit", 11)
-    program = train.program(model, updates=10, log_every=1, lanes=1)
+    program = train.program(model, updates=10, log_every=1, width=1)
     config = {"seed": 0, "learning_rate": 0.5, "eta": jnp.asarray(0.9), "reward_offset": 0.3}
     data = jax.tree.map(jnp.asarray, data)
     state = program.init(config, data)
@@ -163,6 +177,49 @@ def test_calm_and_wild_solves_agree():
     ]
     for name in "wF":
         np.testing.assert_allclose(*(g[name] for g in gradients), rtol=1e-5, atol=1e-5)
+
+
+def small_problem(n=40, points=60, updates=10):
+    """Data of one seed, as `train.arrays` lays them out, with targets of tens."""
+    rng = np.random.default_rng(3)
+    sample = {
+        "features": rng.dirichlet(np.ones(n), (1, points)),
+        "returns": -50 * rng.random((1, points)),
+        "discounts": np.ones((1, points)),
+    }
+    w, F = schedule.initial_parameters(jax.random.PRNGKey(5), n)
+    batches = rng.integers(points, size=(1, updates, 25))
+    data = {"train": sample, "evaluation": sample, "w": w[None], "F": F[None], "batches": batches}
+    return jax.tree.map(jnp.asarray, data)
+
+
+@pytest.mark.parametrize(("rate", "moves"), [(0.1, False), (1.0, True)])
+def test_logits_that_move_far_are_solved_the_wild_way(rate, moves):
+    """Weights in float32 lose their precision there, and overflow in the end."""
+    config = {"seed": 0, "learning_rate": rate, "eta": jnp.asarray(0.9), "reward_offset": 0.0}
+    data, both = small_problem(), train.models("implicit", 40)
+    after = {}
+    for name, models in {"both": both, "wild": train.Models(both.wild, both.wild)}.items():
+        program = train.program(models, updates=10, log_every=10, width=1)
+        start = program.init(config, data)
+        after[name], _ = jax.jit(program.advance)(config, data, start)
+    largest = jnp.abs(after["wild"]["params"]["F"].max(axis=-1))
+    assert bool(jnp.any(largest > train.DRIFT)) == moves
+    same = np.array_equal(after["both"]["theta"], after["wild"]["theta"])
+    assert same == moves
+    np.testing.assert_allclose(after["both"]["theta"], after["wild"]["theta"], rtol=1e-5)
+
+
+def test_sets_share_seed_and_eta_and_hold_every_run():
+    axes = grid({"seed": [0, 1], "learning_rate": [1.0, 2.0, 3.0], "eta": [0.5, 0.9],
+                 "reward_offset": [0.0, 1.0]})  # fmt: skip
+    configs, runs = train.sets(axes, 4)
+    assert runs.shape == (8, 4)
+    assert set(runs.ravel()) == set(range(24))
+    for name in ("seed", "eta"):
+        assert (axes[name][runs] == configs[name][:, None]).all()
+    for name in ("learning_rate", "reward_offset"):
+        assert (axes[name][runs] == configs[name]).all()
 
 
 def test_a_run_that_diverges_keeps_its_rows(chain, tmp_path):
@@ -293,7 +350,3 @@ def test_published_summary_is_compared_by_mean_and_divergence():
     fewer = ours.assign(n_runs=2)
     verdict = compare.verdicts(compare.compare_summary(fewer))["figure 1"]["verdict"]
     assert verdict == "not the published seeds"
-
-
-def test_program_needs_whole_segments():
-    assert isinstance(train.program(train.models("explicit", 11), 20, 10, 1), engine.Program)

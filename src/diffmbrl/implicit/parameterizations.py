@@ -18,6 +18,11 @@ from diffmbrl.solve import Adjoint, Method, fixed_point
 Params = dict[str, Array]
 
 
+def centred(F: Float[Array, "n actions n"]) -> Float[Array, "n actions n"]:
+    """The same transitions, every row's largest logit 0."""
+    return F - F.max(axis=-1, keepdims=True)
+
+
 @dataclass(frozen=True)
 class Explicit:
     """theta itself is learned; it starts at the implicit parameterization's initial values."""
@@ -61,11 +66,14 @@ class Implicit:
         A warm model keeps its softmax as weights and their sums. A product is divided by the sums,
         and the gradient in F takes one pass over the matrix, without a row sum of its own; where
         values are huge, that loses the softmax's cancellation and with it the published blow-ups.
+        The weights are float32 exponentials of the logits as they are, which must be about
+        `centred`: far from it they lose precision, and overflow at 88. Sums and products of them
+        are float64, so that a solution is moved by about 1e-9 of its size, not by 1e-7.
         """
         w, F = params["w"], params["F"]
         if self.warm:
-            weights = jnp.exp(F - jax.lax.stop_gradient(F.max(axis=-1, keepdims=True)))
-            total = weights.sum(axis=-1)
+            weights = jnp.exp(F.astype(jnp.float32)).astype(F.dtype)
+            total = weights @ jnp.ones(F.shape[-1])
         else:
             weights, total = jax.nn.softmax(F, axis=-1), jnp.ones(w.shape)
         own = jnp.arange(w.shape[0])

@@ -3,17 +3,17 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from diffmbrl.implicit import dataset, schedule
 from diffmbrl.implicit.domains import DOMAINS
-from diffmbrl.implicit.parameterizations import Explicit, Implicit
+from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
 from diffmbrl.implicit.tables import METRICS, write_parquet
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Picard, Refined
@@ -28,6 +28,8 @@ AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to
     "backup": "backups",
 }
 BOUNDED = 1e4
+DRIFT = 8.0  # of a row's largest logit between two logged steps; float32 weights stay exact
+SET = 72  # runs; the published grids have 66 a seed and eta
 EXACT_BELOW = 32  # features; a factorisation is faster than iterating below, slower above
 
 
@@ -35,7 +37,7 @@ class Models(NamedTuple):
     """One parameterization, solved in two ways.
 
     Attributes:
-        calm: the fastest, for a run whose values are bounded.
+        calm: the fastest, for a run whose values are bounded and whose logits move little.
         wild: exact to rounding and started afresh, for a run that blows up. Whether such a run
             overflows in the end hangs on its small entries, which a start at values of 1e20
             would drown in rounding errors of 1e4 (docs/implicit.md, detail 4).
@@ -60,15 +62,17 @@ def models(parameterization: str, n: int, backup: str = "max", temperature: floa
         newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
         exact = Implicit(newton, Exact(), backup, temperature)
         return Models(exact, exact)
-    # One round leaves what float32 leaves, which a further step of Newton's takes away.
-    rtol, rounds = (1e-6, 1) if several else (1e-4, 2)
-    fast = Refined(GCR(rtol, atol=1e-8, max_steps=60, memory=8, passes=1), rounds)
+    # A round of refinement leaves what float32 leaves. Where Newton's steps repeat, the next one
+    # takes that away; a gradient needs no more; a solve by itself does (docs/implicit.md).
     full = GCR(rtol=1e-15, atol=1e-8, max_steps=60, memory=20)
+    once = Refined(GCR(rtol=1e-6, atol=1e-8, max_steps=60, memory=8, passes=1), rounds=1)
+    twice = Refined(GCR(rtol=1e-4, atol=1e-8, max_steps=60, memory=8, passes=1), rounds=2)
     calm, wild = (
-        Newton(linear, rtol=tolerance, atol=1e-7, max_steps=steps) for linear in (fast, full)
+        Newton(linear, rtol=tolerance, atol=1e-7, max_steps=steps)
+        for linear in (once if several else twice, full)
     )
     return Models(
-        Implicit(calm, Iterative(fast), backup, temperature, warm=True),
+        Implicit(calm, Iterative(once), backup, temperature, warm=True),
         Implicit(wild, Iterative(full), backup, temperature),
     )
 
@@ -87,10 +91,12 @@ def residuals(
     }
 
 
-def program(models: Models, updates: int, log_every: int, lanes: int) -> engine.Program:
-    """Training of one run by plain SGD, measured before it and every `log_every` updates.
+def program(models: Models, updates: int, log_every: int, width: int) -> engine.Program:
+    """Training by plain SGD of a set of runs, measured before it and every `log_every` updates.
 
-    A config holds seed (index into the data), learning_rate, eta and reward_offset.
+    A config holds seed (index into the data) and eta, scalars, and learning_rate and
+    reward_offset, of shape (width,). The runs of a set share their points, batches and initial
+    parameters; metrics have a trailing axis of `width`.
     """
 
     def init(config, data):
@@ -126,17 +132,37 @@ def program(models: Models, updates: int, log_every: int, lanes: int) -> engine.
     def rest(config, data, state):
         return state
 
+    def calm(config, data, state):
+        params = state["params"]
+        params = params | {"F": centred(params["F"])}
+        after = updates_with(models.calm)(config, data, state | {"params": params})
+        moved_little = jnp.all(jnp.abs(after["params"]["F"].max(axis=-1)) < DRIFT)
+        return jax.lax.cond(moved_little, lambda: after, lambda: wild(config, data, state))
+
+    def wild(config, data, state):
+        return updates_with(models.wild)(config, data, state)
+
     def advance(config, data, state):
         largest = jnp.max(jnp.abs(state["theta"]))
         how = jnp.where(jnp.isfinite(largest), jnp.where(largest < BOUNDED, 0, 1), 2)
-        branches = [updates_with(models.calm), updates_with(models.wild), rest]
         if models.calm is models.wild:
-            state = branches[0](config, data, state)
+            state = wild(config, data, state)
         else:
-            state = jax.lax.switch(how, branches, config, data, state)
+            state = jax.lax.switch(how, [calm, wild, rest], config, data, state)
         return state, measure(config, data, state)
 
-    return engine.Program(init, advance, segments=updates // log_every, lanes=lanes, first=measure)
+    segments = updates // log_every
+    if width == 1:
+        return engine.Program(init, advance, segments, first=measure)
+    config = {"seed": None, "eta": None, "learning_rate": 0, "reward_offset": 0}
+    state = {"params": 0, "theta": 0, "step": None}
+    return engine.Program(
+        jax.vmap(init, (config, None), state),
+        jax.vmap(advance, (config, None, state), (state, 0)),
+        segments,
+        gpu_lanes=max(1, engine.Program.gpu_lanes // width),
+        first=jax.vmap(measure, (config, None, state)),
+    )
 
 
 def batch(config, data, step) -> tuple[Float[Array, "b k"], Float[Array, " b"]]:
@@ -163,9 +189,50 @@ def arrays(
     return data
 
 
-def lanes(n: int) -> int:
-    """How many runs share a call: many where a run is small, one where its data fill a cache."""
-    return 1 if n >= EXACT_BELOW else 64
+def width(parameterization: str, n: int) -> int:
+    """How many runs a set has: many where they share a product, one where one fills a cache."""
+    return 1 if parameterization != "explicit" and n >= EXACT_BELOW else SET
+
+
+def sets(
+    axes: Mapping[str, np.ndarray], width: int
+) -> tuple[dict[str, np.ndarray], Int[np.ndarray, "sets width"]]:
+    """Puts runs of one seed and eta together; the last set of each is filled up with its last run.
+
+    Args:
+        axes: seed, eta, learning_rate and reward_offset of every run, of shape (runs,).
+        width: runs a set.
+
+    Returns:
+        The sets' configs, and which runs they hold.
+    """
+    _, kind = np.unique(np.stack([axes["seed"], axes["eta"]]), axis=1, return_inverse=True)
+    members = [
+        some[np.arange(first, first + width).clip(max=len(some) - 1)]
+        for some in (np.flatnonzero(kind == k) for k in range(kind.max() + 1))
+        for first in range(0, len(some), width)
+    ]
+    runs = np.stack(members)
+    shared = {name: axes[name][runs[:, 0]] for name in ("seed", "eta")}
+    return shared | {name: axes[name][runs] for name in ("learning_rate", "reward_offset")}, runs
+
+
+def train(
+    program: engine.Program, axes: Mapping[str, np.ndarray], data: dict, width: int, **how: Any
+) -> dict[str, np.ndarray]:
+    """Metrics of every run, of shape (runs, logged steps); `how` goes to the engine."""
+    if width == 1:
+        return engine.run(program, axes, data, **how)
+    configs, runs = sets(axes, width)
+    metrics = engine.run(program, configs, data, **how)
+    n_runs = len(axes["seed"])
+
+    def by_run(values):
+        ordered = np.empty((n_runs, values.shape[1]))
+        ordered[runs] = values.swapaxes(1, 2)
+        return ordered
+
+    return jax.tree.map(by_run, metrics)
 
 
 def table(
@@ -192,6 +259,7 @@ def run(job: Job) -> None:
     s = job.settings
     domain, parameterization, seeds = s["domain"], s["parameterization"], s["seeds"]
     n = DOMAINS[domain].n_features
+    together = width(parameterization, n)
     data = arrays(job.input("dataset"), domain, seeds, s["updates"], s["batch_size"], s["actions"])
     axes = grid(
         {
@@ -203,13 +271,12 @@ def run(job: Job) -> None:
     )
     frames = []
     for backup in s["backups"]:
-        metrics = engine.run(
-            program(
-                models(parameterization, n, backup, s["temperature"]),
-                s["updates"], s["log_every"], lanes(n),
-            ),
-            axes, data, threads=job.threads, checkpoint=job.scratch / backup,
-            label=f"{domain} {parameterization}" + f" {backup}" * (len(s["backups"]) > 1),
+        solved = models(parameterization, n, backup, s["temperature"])
+        metrics = train(
+            program(solved, s["updates"], s["log_every"], together), axes, data, together,
+            threads=job.threads, checkpoint=job.scratch / backup,
+            label=f"{domain} {parameterization}" + f" {backup}" * (len(s["backups"]) > 1)
+            + f", sets of {together}" * (together > 1),
         )  # fmt: skip
         labels = {"domain": domain, "parameterization": parameterization}
         if parameterization == "implicit_mdp":

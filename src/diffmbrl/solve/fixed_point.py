@@ -209,7 +209,7 @@ def _backward(f, method, adjoint, saved, cotangent):
         return jax.vjp(lambda x: f(x, single), _single(x))[1](v)[0]
 
     A = Operator(lambda v: v - pull(v)[0], constants[1], lambda v: v - pull_single(v))
-    weights = jax.lax.optimization_barrier(adjoint.solve(A, cotangent.value))
+    weights = adjoint.solve(A, cotangent.value)
     _, pull_args = jax.vjp(lambda args: f(x, args), args)
     return jax.tree.map(jnp.zeros_like, constants), pull_args(weights)[0]
 
