@@ -23,9 +23,9 @@ def summarize(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) ->
     Statistics are over the runs whose metric is finite; n_runs and n_diverged say how many
     there are, and how many are left out.
     """
-    rng = np.random.default_rng(BOOTSTRAP_SEED)
     rows = []
     for key, part in frame.groupby(list(by), observed=True, dropna=False, sort=True):
+        rng = np.random.default_rng(BOOTSTRAP_SEED)  # anew: an interval hangs on its own runs only
         row = dict(zip(by, key, strict=True))
         row |= {"n_runs": len(part), "n_diverged": int(part["diverged"].sum())}
         for metric in metrics:
