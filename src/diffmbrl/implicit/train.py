@@ -96,7 +96,7 @@ def program(models: Models, updates: int, log_every: int, width: int) -> engine.
 
     A config holds seed (index into the data) and eta, scalars, and learning_rate and
     reward_offset, of shape (width,). The runs of a set share their points, batches and initial
-    parameters; metrics have a trailing axis of `width`.
+    parameters; metrics have a trailing axis of `width`. At width 1 there is no such axis.
     """
 
     def init(config, data):
