@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from diffmbrl.errors import DataError
+from diffmbrl.errors import ConfigError
 from diffmbrl.implicit import aggregate, compare, dataset, schedule, tables, train
 from diffmbrl.implicit.collect import collect_mdp
 from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
@@ -129,6 +130,11 @@ def test_table_of_runs(chain, tmp_path):
     np.testing.assert_allclose(frame["mse"], frame["residual_norm"] ** 2 / 11, rtol=1e-10)
     assert (frame[frame["step"] == 20]["residual_norm"].to_numpy()
             < frame[frame["step"] == 0]["residual_norm"].to_numpy()).all()  # fmt: skip
+
+
+def test_updates_that_are_no_multiple_of_the_logged_step_are_refused(chain, tmp_path):
+    with pytest.raises(ConfigError, match="updates = 25: must be a multiple of log_every = 10"):
+        trained(chain, tmp_path, updates=25)
 
 
 @pytest.mark.parametrize("parameterization", ["explicit", "implicit"])

@@ -5,6 +5,7 @@ parameters and the same batches. Keys here are split by position because the sch
 It holds under Threefry that is not partitionable (`diffmbrl.sweep.device.configure`).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -52,6 +53,7 @@ def sample_action(key: Array, probabilities: Float[Array, " a"]) -> Int[Array, "
     return jnp.argmax(jnp.cumsum(probabilities) >= u)
 
 
+@partial(jax.jit, static_argnames=("updates", "size"))
 def batch_indices(
     key: Array, n: Int[Array, ""] | int, updates: int, size: int
 ) -> Int[Array, "updates size"]:

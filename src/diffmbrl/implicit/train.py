@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
 
+from diffmbrl.errors import ConfigError
 from diffmbrl.implicit import dataset, schedule
 from diffmbrl.implicit.domains import DOMAINS
 from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
@@ -183,7 +184,7 @@ def arrays(
     init = [schedule.initial_parameters(jnp.asarray(k.init), n, actions) for k in keys]
     data["w"], data["F"] = (np.stack(leaves) for leaves in zip(*init, strict=True))
     data["batches"] = np.stack([
-        schedule.batch_indices(jnp.asarray(k.batch), int(count), updates, batch_size)
+        schedule.batch_indices(jnp.asarray(k.batch), count, updates, batch_size)
         for k, count in zip(keys, data["train"]["count"], strict=True)
     ])  # fmt: skip
     return data
@@ -257,6 +258,10 @@ def table(
 def run(job: Job) -> None:
     """Trains the whole grid and writes one table."""
     s = job.settings
+    if s["updates"] % s["log_every"]:
+        raise ConfigError(
+            f"updates = {s['updates']}: must be a multiple of log_every = {s['log_every']}"
+        )
     domain, parameterization, seeds = s["domain"], s["parameterization"], s["seeds"]
     n = DOMAINS[domain].n_features
     together = width(parameterization, n)

@@ -87,14 +87,11 @@ class Newton:
         diagonal: Float[Array, " n"] | None = None,
     ) -> Solution:
         """Iterates from x0."""
+        single = _single(args)
 
         def step(x):
             after, push = jax.linearize(lambda x: f(x, args), x)
-
-            def push_single(v):
-                single = _single(args)
-                return jax.jvp(lambda x: f(x, single), (_single(x),), (v,))[1]
-
+            _, push_single = jax.linearize(lambda x: f(x, single), _single(x))
             A = Operator(lambda v: v - push(v), diagonal, lambda v: v - push_single(v))
             return x + self.linear.solve(A, after - x)
 
@@ -203,12 +200,9 @@ def _forward(f, method, adjoint, constants, args):
 def _backward(f, method, adjoint, saved, cotangent):
     x, constants, args = saved
     _, pull = jax.vjp(lambda x: f(x, args), x)
-
-    def pull_single(v):
-        single = _single(args)
-        return jax.vjp(lambda x: f(x, single), _single(x))[1](v)[0]
-
-    A = Operator(lambda v: v - pull(v)[0], constants[1], lambda v: v - pull_single(v))
+    single = _single(args)
+    _, pull_single = jax.vjp(lambda x: f(x, single), _single(x))
+    A = Operator(lambda v: v - pull(v)[0], constants[1], lambda v: v - pull_single(v)[0])
     weights = adjoint.solve(A, cotangent.value)
     _, pull_args = jax.vjp(lambda args: f(x, args), args)
     return jax.tree.map(jnp.zeros_like, constants), pull_args(weights)[0]
