@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from diffmbrl.errors import DataError
-from diffmbrl.errors import ConfigError
+from diffmbrl.errors import ConfigError, DataError
 from diffmbrl.implicit import aggregate, compare, dataset, schedule, tables, train
 from diffmbrl.implicit.collect import collect_mdp
 from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
