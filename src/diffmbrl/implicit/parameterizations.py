@@ -93,10 +93,8 @@ class Implicit:
         Written so that the derivative in `total` is -(theta - w) / total, its value at the
         solution, and takes no product of its own.
         """
-        (w, weights, total), eta = (leaf[:, 0] for leaf in args[:3]), args[3]
-        scale = jax.lax.stop_gradient(total)
-        moved = jax.lax.stop_gradient(theta - w) * (total - scale)
-        return w + (eta * (weights @ theta) - moved) / scale
+        w, weights, total, eta = args
+        return w[:, 0] + eta * (weights[:, 0] @ theta) / total[:, 0]
 
     def _mdp(self, theta: Array, args: tuple) -> Array:
         w, weights, total, eta = args
