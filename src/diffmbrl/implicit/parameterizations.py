@@ -88,11 +88,6 @@ class Implicit:
 
     @staticmethod
     def _chain(theta: Array, args: tuple) -> Array:
-        """The reward chain, w + eta P theta for P = weights / total.
-
-        Written so that the derivative in `total` is -(theta - w) / total, its value at the
-        solution, and takes no product of its own.
-        """
         w, weights, total, eta = args
         return w[:, 0] + eta * (weights[:, 0] @ theta) / total[:, 0]
 
