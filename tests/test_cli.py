@@ -1,6 +1,7 @@
 """The command line: errors are one line that names file, key or value; nothing partial is left."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +114,27 @@ def test_damaged_inputs_are_named(data):
     with pytest.raises(DataError, match="column 'discount_sum' is missing"):
         run_stage(data)
     assert not (data / "runs.parquet").exists()
+
+
+INITIAL_VALUES = """
+import sys
+from diffmbrl.pipeline import pool
+from diffmbrl.sweep import device
+if sys.argv[1] == "widened":
+    pool.widen()
+device.configure("cpu")
+import jax
+from diffmbrl.omd.agents import VEP
+from diffmbrl.agents.soft_q import SoftQ
+from diffmbrl.omd.models import Model
+q = SoftQ(260, 2, 32, True, 0.01, 0.99, jax.numpy.float32)
+jax.block_until_ready(jax.jit(VEP(q, Model(260, 2, 4, False, jax.numpy.float32)).init)(
+    jax.random.key(0)))
+"""
+
+
+def test_initial_values_of_many_distractors_do_not_hang_a_small_machine():
+    environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
+    subprocess.run(
+        [sys.executable, "-c", INITIAL_VALUES, "widened"], check=True, timeout=300, env=environment
+    )

@@ -176,7 +176,7 @@ def fixed_point(
     Args:
         f: a pure function of x and args; it must not close over traced values.
         x0: where to start, for instance the last solution; no gradient flows to it.
-        args: what the gradient is with respect to.
+        args: a pytree of arrays, what the gradient is with respect to.
         method: how x is found.
         adjoint: how the gradient is found.
         diagonal: about the diagonal of I - J, where it is known: iterative linear solvers,
