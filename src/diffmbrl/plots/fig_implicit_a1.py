@@ -30,7 +30,8 @@ def draw(rows: pd.DataFrame, axes, limit: float):
         style.band(axes, part, "reward_offset", "mean", "std", color, label)
         if lost:
             axes.annotate(f"{label}: {lost} diverged", (0.02, 0.98 - 0.07 * row),
-                          xycoords="axes fraction", va="top", fontsize=6, color=color)  # fmt: skip
+                          xycoords="axes fraction", va="top", fontsize=6, color=color,
+                          bbox={"color": "white", "alpha": 0.8, "pad": 0.5}, zorder=5)  # fmt: skip
     axes.set_ylim(0, limit)
     axes.set_xlabel("reward offset")
     return axes
