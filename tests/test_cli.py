@@ -117,11 +117,9 @@ def test_damaged_inputs_are_named(data):
 
 
 INITIAL_VALUES = """
-import sys
 from diffmbrl.pipeline import pool
 from diffmbrl.sweep import device
-if sys.argv[1] == "widened":
-    pool.widen()
+pool.widen()
 device.configure("cpu")
 import jax
 from diffmbrl.omd.agents import VEP
@@ -134,7 +132,6 @@ jax.block_until_ready(jax.jit(VEP(q, Model(260, 2, 4, False, jax.numpy.float32))
 
 
 def test_initial_values_of_many_distractors_do_not_hang_a_small_machine():
+    """A hang is the failure: it ends in the timeout, as an exception."""
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}
-    subprocess.run(
-        [sys.executable, "-c", INITIAL_VALUES, "widened"], check=True, timeout=300, env=environment
-    )
+    subprocess.run([sys.executable, "-c", INITIAL_VALUES], check=True, timeout=300, env=environment)
