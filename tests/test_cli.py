@@ -117,9 +117,7 @@ def test_damaged_inputs_are_named(data):
 
 
 INITIAL_VALUES = """
-from diffmbrl.pipeline import pool
 from diffmbrl.sweep import device
-pool.widen()
 device.configure("cpu")
 import jax
 from diffmbrl.omd.agents import VEP

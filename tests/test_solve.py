@@ -94,6 +94,24 @@ def test_nonlinear_gradient_by_finite_differences(problem, method, adjoint, rank
         assert gradient[i] == pytest.approx(float(slope), rel=1e-6)
 
 
+@pytest.mark.parametrize("method", ["picard", "newton_direct", "affine_gcr", "affine_refined"])
+def test_arguments_may_be_numbers_and_indices(problem, method):
+    b, A = problem
+    order = jnp.array([2, 0, 1, 5, 4, 3])
+
+    def value(b, scale):
+        found = fixed_point(
+            lambda x, args: args[0] + args[1] * (A @ x)[args[2]], jnp.zeros(6), (b, scale, order),
+            method=METHODS[method], adjoint=ADJOINTS["refined"],
+        )  # fmt: skip
+        return found.value.sum()
+
+    inverse = np.linalg.inv(np.eye(6) - 0.8 * np.asarray(A)[np.asarray(order)])
+    found, gradient = jax.value_and_grad(value)(b, 0.8)
+    np.testing.assert_allclose(found, (inverse @ np.asarray(b)).sum(), rtol=1e-10)
+    np.testing.assert_allclose(gradient, inverse.sum(0), rtol=1e-8)
+
+
 def test_vmap_equals_one_by_one(problem):
     b, A = problem
     stack = jnp.stack([b, 2 * b, -b])

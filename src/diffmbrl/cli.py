@@ -28,11 +28,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from diffmbrl.pipeline.wrapper import logged, run_stage
 
     def prepare():
-        from diffmbrl.pipeline import pool
         from diffmbrl.sweep import device
 
-        if arguments.stage in pool.BATCHED:
-            pool.widen()
         device.configure(arguments.device)
 
     with logged(arguments.log):

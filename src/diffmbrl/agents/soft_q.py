@@ -40,7 +40,9 @@ def init_mlp(key: jax.Array, sizes: tuple[int, ...], members: int, dtype: Any) -
         scale = 0.01 if i == len(sizes) - 2 else 2.0**0.5
         keys = jax.random.split(jax.random.fold_in(fold(key, "layer"), i), members)
         draw = jax.nn.initializers.orthogonal(scale, column_axis=0)
-        weights = jax.vmap(lambda k, d=draw, s=(n_out, n_in): d(k, s, dtype))(keys)
+        # One after another: jaxlib factorises a batch of larger matrices in threads that wait for
+        # each other, for ever where XLA has no more of them than there are programs at once.
+        weights = jax.lax.map(lambda k, d=draw, s=(n_out, n_in): d(k, s, dtype), keys)
         layers.append((weights, jnp.zeros((members, n_out, 1), dtype)))
     return tuple(layers)
 

@@ -27,7 +27,7 @@ ARRAYS = ("logits", "rewards", "q")
 
 def true_q(alpha: float) -> Array:
     """The fixed point of the true soft Bellman operator, shape (s, a)."""
-    mdp = jax.tree.map(jnp.asarray, two_state())
+    mdp = two_state()
     found = fixed_point(
         lambda q, mdp: soft_bellman(mdp, q.reshape(mdp.r.shape), alpha).ravel(),
         jnp.zeros(mdp.r.size), mdp,

@@ -84,11 +84,9 @@ def restore(arguments: argparse.Namespace) -> int:
 
 def replay(arguments: argparse.Namespace) -> int:
     """Retrains runs at random and compares them with their records; exit code 6 on a difference."""
-    from diffmbrl.pipeline import pool
     from diffmbrl.pipeline.replay import replay as rerun
     from diffmbrl.sweep import device
 
-    pool.widen()
     device.configure(arguments.device)
     runs = rerun(
         arguments.n, arguments.seed, arguments.threads, arguments.within or "", arguments.tolerance

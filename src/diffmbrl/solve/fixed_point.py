@@ -91,7 +91,7 @@ class Newton:
 
         def step(x):
             after, push = jax.linearize(lambda x: f(x, args), x)
-            _, push_single = jax.linearize(lambda x: f(x, single), _single(x))
+            _, push_single = jax.linearize(lambda x: _single(f(x, single)), _single(x))
             A = Operator(lambda v: v - push(v), diagonal, lambda v: v - push_single(v))
             return x + self.linear.solve(A, after - x)
 
@@ -122,7 +122,10 @@ def _iterate(step, f: Map, x0, args, method) -> Solution:
 
 
 def _single(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+    def cast(leaf):
+        return leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(cast, tree)
 
 
 class Adjoint(Protocol):
@@ -176,14 +179,14 @@ def fixed_point(
     Args:
         f: a pure function of x and args; it must not close over traced values.
         x0: where to start, for instance the last solution; no gradient flows to it.
-        args: a pytree of arrays, what the gradient is with respect to.
+        args: a pytree of arrays or numbers, what the gradient is with respect to.
         method: how x is found.
         adjoint: how the gradient is found.
         diagonal: about the diagonal of I - J, where it is known: iterative linear solvers,
             forward and adjoint, precondition with it. Speed only; no gradient flows to it.
     """
     constants = jax.lax.stop_gradient((x0, diagonal))
-    return _fixed_point(f, method, adjoint, constants, args)
+    return _fixed_point(f, method, adjoint, constants, jax.tree.map(jnp.asarray, args))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -201,7 +204,7 @@ def _backward(f, method, adjoint, saved, cotangent):
     x, constants, args = saved
     _, pull = jax.vjp(lambda x: f(x, args), x)
     single = _single(args)
-    _, pull_single = jax.vjp(lambda x: f(x, single), _single(x))
+    _, pull_single = jax.vjp(lambda x: _single(f(x, single)), _single(x))
     A = Operator(lambda v: v - pull(v)[0], constants[1], lambda v: v - pull_single(v)[0])
     weights = adjoint.solve(A, cotangent.value)
     _, pull_args = jax.vjp(lambda args: f(x, args), args)
