@@ -8,7 +8,7 @@ import pytest
 
 from diffmbrl.agents import sac
 from diffmbrl.envs.pendulum import Pendulum
-from diffmbrl.errors import ConfigError
+from diffmbrl.errors import ConfigError, DataError
 from diffmbrl.nets import spectral
 from diffmbrl.rpg import learner as learning
 from diffmbrl.rpg import model as models
@@ -92,6 +92,19 @@ def test_snapshots_come_back_whole():
     np.testing.assert_allclose(norms[1], 1, rtol=0.01)
     with pytest.raises(ValueError, match="numbers"):
         training.unflatten(learner, SCHEDULE, found["snapshot"][0, 1, 1][:-1])
+
+
+def test_snapshot_files_that_are_damaged_or_of_another_schedule_are_named(tmp_path):
+    path = tmp_path / "snapshots_rp_dp.npy"
+    whole = np.zeros((2, len(SCHEDULE.snapshot_steps), 5), np.float32)
+    np.save(path, whole)
+    np.testing.assert_array_equal(training.read_snapshots(path, SCHEDULE), whole)
+    with pytest.raises(DataError, match=r"snapshots_rp_dp.npy: has shape .* expected \(runs, 4,"):
+        training.read_snapshots(path, SCHEDULE._replace(snapshots=3))
+    for damaged in (path.read_bytes()[:-7], b"nothing", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match="snapshots_rp_dp.npy: not a whole array file"):
+            training.read_snapshots(path, SCHEDULE)
 
 
 def test_a_resumed_run_and_other_lanes_give_the_same_bytes(tmp_path):

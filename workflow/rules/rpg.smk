@@ -10,7 +10,7 @@ wildcard_constraints:
 rule rpg_train:
     output:
         returns=f"{RPG}/train_{{estimator}}.parquet",
-        snapshots=f"{RPG}/snapshots_{{estimator}}.npz",
+        snapshots=f"{RPG}/snapshots_{{estimator}}.npy",
     log:
         "logs/{scale}/rpg/train_{estimator}.log",
     params:
@@ -48,7 +48,7 @@ rule rpg_returns:
 
 rule rpg_gradients:
     input:
-        snapshots=f"{RPG}/snapshots_rp_dp.npz",
+        snapshots=f"{RPG}/snapshots_rp_dp.npy",
     output:
         gradients=f"{RPG}/gradients.parquet",
     log:
@@ -71,7 +71,7 @@ rule rpg_gradients:
 
 rule rpg_landscape:
     input:
-        snapshots=f"{RPG}/snapshots_rp_dp.npz",
+        snapshots=f"{RPG}/snapshots_rp_dp.npy",
     output:
         landscape=f"{RPG}/landscape.parquet",
     log:

@@ -37,20 +37,18 @@ def run(job: Job) -> None:
     runs = setup.runs(s["runs"], s["learner"]["sn_target"])
     for h in (*s["gradients"]["horizons"], *s["gradients"]["other_horizons"]):
         estimators.check_horizon(h, schedule.stored_steps)
-    with np.load(job.input("snapshots"), allow_pickle=False) as file:
-        snapshots, steps = file["snapshots"], file["steps"]
+    snapshots = training.read_snapshots(job.input("snapshots"), schedule)
     rows = list(linear_quadratic(s["gradients"], s["learner"]["gamma"]))
-    rows += learned(
-        learner, env, schedule, runs, snapshots, steps, s["task"], s["gradients"], job.threads
-    )
+    rows += learned(learner, env, schedule, runs, snapshots, s["task"], s["gradients"], job.threads)
     pd.DataFrame(rows).to_parquet(job.outputs["gradients"], index=False)
 
 
 def learned(
     learner: Learner, env: Environment, schedule: training.Schedule, runs: list[dict[str, Any]],
-    snapshots: np.ndarray, steps: np.ndarray, task: str, plan: Mapping[str, Any], threads: int,
+    snapshots: np.ndarray, task: str, plan: Mapping[str, Any], threads: int,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of the learned models: every run of the first seeds, snapshot, estimator, horizon."""
+    steps = schedule.snapshot_steps
     chosen = [(i, one) for i, one in enumerate(runs) if one["seed"] < plan["seeds"]]
     cases = [(i, one, j) for i, one in chosen for j in range(len(steps))]
     reference = jax.jit(partial(_reference, learner, env, schedule, plan))
@@ -61,7 +59,7 @@ def learned(
         estimator = estimators.Estimator(kind, h, learner.agent.gamma)
         measure = jax.jit(partial(_measure, learner, env, schedule, plan, estimator))
         return [
-            {"task": task, "estimator": kind, "horizon": h, **one, "snapshot": int(steps[j]),
+            {"task": task, "estimator": kind, "horizon": h, **one, "snapshot": steps[j],
              "starts": starts, **_finish(values)}
             for i, one, j in cases
             if kind == "rp_dp" or j == len(steps) - 1

@@ -25,8 +25,7 @@ def run(job: Job) -> None:
     estimators.check_horizon(plan["horizon"], schedule.stored_steps)
     learner = setup.learner(s["learner"], "rp_dp", s["horizon"], env, schedule.steps)
     runs = setup.runs(s["runs"], s["learner"]["sn_target"])
-    with np.load(job.input("snapshots"), allow_pickle=False) as file:
-        snapshots, steps = file["snapshots"], file["steps"]
+    snapshots = training.read_snapshots(job.input("snapshots"), schedule)
     grid = np.linspace(-plan["radius"], plan["radius"], plan["points"])
     x, y = (axis.reshape(-1) for axis in np.meshgrid(grid, grid, indexing="ij"))
     compute = jax.jit(lambda vector: surface(learner, schedule, plan, vector, x, y))
@@ -36,7 +35,7 @@ def run(job: Job) -> None:
             continue
         rows.append(pd.DataFrame({
             "task": s["task"], "estimator": "rp_dp", "horizon": plan["horizon"], **one,
-            "snapshot": int(steps[-1]), "x": x, "y": y,
+            "snapshot": schedule.steps, "x": x, "y": y,
             "objective": np.asarray(compute(snapshots[i, -1])),
         }))  # fmt: skip
     table = pd.concat(rows, ignore_index=True)

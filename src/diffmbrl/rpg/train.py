@@ -27,7 +27,7 @@ def run(job: Job) -> None:
         job.outputs["returns"], index=False
     )
     with open(job.outputs["snapshots"], "wb") as file:
-        np.savez(file, snapshots=join(snapshots), steps=snapshot_steps(schedule))
+        np.save(file, join(snapshots))
 
 
 def table(
@@ -57,8 +57,3 @@ def join(values: np.ndarray) -> np.ndarray:
     """
     first, rest = values[:, :1, 0], values[:, :, 1:]
     return np.concatenate([first, rest.reshape(len(values), -1, *rest.shape[3:])], axis=1)
-
-
-def snapshot_steps(schedule: training.Schedule) -> np.ndarray:
-    """Environment steps at which snapshots were taken."""
-    return np.linspace(schedule.random_steps, schedule.steps, schedule.snapshots + 1).astype(int)

@@ -1,17 +1,19 @@
 """Training of one run in a functional environment, as pure functions for the sweep engine."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from diffmbrl import keys
 from diffmbrl.agents import sac
 from diffmbrl.envs.functional import Environment
-from diffmbrl.errors import ConfigError
+from diffmbrl.errors import ConfigError, DataError
 from diffmbrl.nets import spectral
 from diffmbrl.rpg import learner as learning
 from diffmbrl.rpg import model as models
@@ -43,6 +45,12 @@ class Schedule(NamedTuple):
     snapshots: int
     stored_segments: int
     stored_steps: int
+
+    @property
+    def snapshot_steps(self) -> list[int]:
+        """Environment steps at which snapshots are taken."""
+        every = (self.steps - self.random_steps) // self.snapshots
+        return [self.random_steps + i * every for i in range(self.snapshots + 1)]
 
     def check(self, time_limit: int) -> None:
         """Refuses schedules that do not fit together.
@@ -149,6 +157,26 @@ def program(
         return loop, metrics
 
     return Program(init, advance, schedule.snapshots, lanes=lanes, segments_per_call=calls)
+
+
+def read_snapshots(path: Path, schedule: Schedule) -> Float[np.ndarray, "runs snapshots p"]:
+    """The flat snapshots of every run of an estimator.
+
+    Raises:
+        DataError: the file is damaged, or is of another schedule.
+    """
+    try:
+        snapshots = np.load(path, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise DataError(
+            f"{path}: not a whole array file ({error}); delete it and run again to rebuild it"
+        ) from None
+    expected = len(schedule.snapshot_steps)
+    if snapshots.ndim != 3 or snapshots.shape[1] != expected:
+        raise DataError(
+            f"{path}: has shape {snapshots.shape}; expected (runs, {expected}, numbers)"
+        )
+    return snapshots
 
 
 def interact(learner: Learner, env: Environment, loop: Loop, action: Float[Array, " a"]) -> Loop:
