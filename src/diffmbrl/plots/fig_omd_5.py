@@ -4,23 +4,31 @@ import pandas as pd
 
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
-from diffmbrl.plots.fig_omd_4 import OPTIMUM
+from diffmbrl.plots.fig_omd_4 import AGENTS, OPTIMUM
 
-WIDTHS = (1, 3)
-LINES = {1: "--", 3: "-"}
+WIDTHS, COMPARED = (1, 3), ("omd", "mle")
 SHOWN_STEPS = 100
 COORDINATES = ("cart position", "cart velocity", "pole angle", "pole velocity")
 
 
+def shown(width: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the paper's widths and agents; where neither was run, of those that were."""
+    widths = [w for w in WIDTHS if (width["width"] == w).any()]
+    widths = widths or sorted(width["width"].unique())[:2]
+    agents = [a for a in COMPARED if (width["agent"] == a).any()] or width["agent"].unique()
+    return width[width["width"].isin(widths) & width["agent"].isin(agents)]
+
+
 def draw_curves(curves: pd.DataFrame, axes, metric: str):
-    """A metric of OMD and MLE during training, a line a model width."""
-    for width in WIDTHS:
-        for agent in ("omd", "mle"):
+    """A metric during training, a line an agent and model width."""
+    for width in sorted(curves["width"].unique()):
+        line = "-" if width == curves["width"].max() else "--"
+        for agent in AGENTS:
             part = curves[(curves["width"] == width) & (curves["agent"] == agent)]
             if not part.empty:
                 label = f"{agent.upper()}, width {width}"
                 style.estimate(axes, part, "step", metric, agent, label=label,
-                               linestyle=LINES[width], marker="")  # fmt: skip
+                               linestyle=line, marker="")  # fmt: skip
     axes.set_xlabel("environment steps")
     return axes
 
@@ -39,35 +47,37 @@ def draw_predictions(runs: pd.DataFrame, axes, coordinate: int):
 
 
 def best_runs(width: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Predictions of the OMD run and the MLE run with the highest last return at width 1.
+    """Predictions of each agent's run with the highest last return at the least width.
 
     Returns:
         Rows of `predictions`, with a column `final`: the run's mean return over its last
         tenth of evaluations.
     """
-    last = width[(width["step"] > 0.9 * width["step"].max()) & (width["width"] == WIDTHS[0])]
+    narrow = width["width"] == width["width"].min()
+    last = width[(width["step"] > 0.9 * width["step"].max()) & narrow]
     run = ["agent", "width", "inner_lr", "tau", "seed"]
     score = last.groupby(run)["eval_return"].mean().rename("final").reset_index()
-    score = score[score["agent"].isin(["omd", "mle"])].sort_values("final", ascending=False)
+    score = score.sort_values("final", ascending=False)
     return predictions.merge(score.groupby("agent").head(1), on=run)
 
 
 def run(job: Job) -> None:
-    """Draws model error, returns, and one OMD and one MLE run's predictions."""
+    """Draws model error, returns, and the predictions of one run an agent."""
     curves = pd.read_csv(job.input("curves"))
-    curves = curves[curves["experiment"] == "width"]
+    curves = shown(curves[curves["experiment"] == "width"])
     figure, axes = style.panels(2, 3, (3.2, 2.3))
     draw_curves(curves, axes[0, 0], "model_mse").set_ylabel("model MSE on replay")
     axes[0, 0].set_yscale("log")
     draw_curves(curves, axes[0, 1], "eval_return").set_ylabel("evaluation return")
     axes[0, 1].axhline(OPTIMUM, color="0.3", linestyle=":", linewidth=1, label="optimum")
     width, predictions = (pd.read_parquet(job.input(n)) for n in ("width", "predictions"))
-    chosen = best_runs(width, predictions)
+    chosen = best_runs(shown(width), predictions)
     places = (axes[0, 2], axes[1, 0], axes[1, 1], axes[1, 2])
     for coordinate, ax in enumerate(places):
         draw_predictions(chosen, ax, coordinate)
     finals = chosen.groupby("agent")["final"].first()
     told = ", ".join(f"{a.upper()} {v:.0f}" for a, v in finals.items())
-    note = style.cartpole_note(job.settings) + f" · predictions: width 1, final returns {told}"
+    note = style.cartpole_note(job.settings)
+    note += f" · predictions: width {chosen['width'].iloc[0]}, final returns {told}"
     handles = (axes[0, 0], axes[0, 1], axes[1, 0])
     style.finish(figure, note, job.outputs, legend_from=handles)
