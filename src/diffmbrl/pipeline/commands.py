@@ -56,8 +56,11 @@ def audit(arguments: argparse.Namespace) -> int:
         return found.code
     for problem in found.problems:
         print(f"{problem.kind}: {problem.path}: {problem.detail}")
+    accepted: dict[str, list[str]] = {}
     for entry in found.accepted:
-        print(f"note: {entry['path']}: accepted {entry['when']}: {entry['reason']}")
+        accepted.setdefault(f"{entry['when'][:10]}: {entry['reason']}", []).append(entry["path"])
+    for why, paths in accepted.items():
+        print(f"note: accepted {why}", *paths, sep="\n    ")
     print(f"{found.checked} outputs checked, {len(found.problems)} problems")
     return found.code
 
