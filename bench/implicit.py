@@ -1,4 +1,4 @@
-"""Speed of the implicit paper: runs per second, against one run a process, and against bounds.
+"""Speed of the implicit paper: runs per second, against one run per process, and against bounds.
 
     python bench/implicit.py [--runs 48] [--threads 2]
 
@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import diffmbrl.pinned  # noqa: F401  (before NumPy)
 from diffmbrl.sweep import device
 
 device.configure("cpu")
@@ -24,8 +25,8 @@ import lineax  # noqa: E402
 import numpy as np  # noqa: E402
 
 from diffmbrl import config as configuration  # noqa: E402
+from diffmbrl import registry  # noqa: E402
 from diffmbrl.implicit import schedule, train  # noqa: E402
-from diffmbrl.implicit.domains import DOMAINS  # noqa: E402
 from diffmbrl.solve import GCR, Operator  # noqa: E402
 from diffmbrl.sweep.grid import grid  # noqa: E402
 
@@ -37,11 +38,18 @@ PUBLISHED_SECONDS = (15.9, 22.4)  # a run of the released program, from its own 
 PASSES = 16
 
 
+def models_of(domain, parameterization):
+    """A parameterization's models of a domain's features."""
+    n = registry.load("implicit.domains", domain).DOMAIN.n_features
+    return registry.load("implicit.parameterizations", parameterization).models(n)
+
+
 def problem(domain, parameterization, runs):
     """A program, configs, data and width: some runs of one seed, or all runs of all seeds."""
-    n, seeds = DOMAINS[domain].n_features, SETTINGS["seeds"][: 1 if runs else None]
+    entry = registry.load("implicit.domains", domain).DOMAIN
+    seeds = SETTINGS["seeds"][: 1 if runs else None]
     path = ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
-    data = train.arrays(path, domain, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1)
+    data = train.arrays(path, entry, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1)
     axes = grid({
         "seed": np.arange(len(seeds)),
         "learning_rate": SETTINGS["learning_rates"][domain][parameterization],
@@ -50,15 +58,13 @@ def problem(domain, parameterization, runs):
     })  # fmt: skip
     last = len(axes["eta"]) - 1
     some = np.linspace(0, last, runs or last + 1).astype(int)
-    width = train.width(parameterization, n)
-    program = train.program(
-        train.models(parameterization, n), SETTINGS["updates"], SETTINGS["log_every"], width
-    )
-    return program, {name: values[some] for name, values in axes.items()}, data, width
+    models = models_of(domain, parameterization)
+    program = train.program(models, SETTINGS["updates"], SETTINGS["log_every"])
+    return program, {name: values[some] for name, values in axes.items()}, data, models.width
 
 
 def rate(program, configs, data, width, threads):
-    """Runs a second, compilation left out (median of three)."""
+    """Runs per second, compilation left out (median of three)."""
     few = {name: values[:1] for name, values in configs.items()}
     rates = []
     for _ in range(3):
@@ -98,9 +104,9 @@ def one_process(domain, parameterization):
 
 
 def bandwidth(n):
-    """Bytes a second that one thread moves in passes over four float64 arrays of n x n.
+    """Bytes per second that one thread moves in passes over four float64 arrays of n x n.
 
-    The bound on an update, whose working set that is: its few operations a byte are no bound.
+    The bound on an update, whose working set that is: its few operations per byte are no bound.
     """
     arrays = jnp.ones((4, n, n))
     passes = max(20, 40_000_000 // arrays.size)
@@ -146,10 +152,10 @@ def main():
     arguments = parser.parse_args()
     print(f"{'sweep':26}{'runs/s':>9}{'ms/update':>11}{'1 process':>11}{'ratio':>9}{'vs paper':>16}"
           f"{'GB/s':>7}{'of bound':>10}")  # fmt: skip
-    for domain in DOMAINS:
+    for domain in registry.names("implicit.domains"):
         for parameterization in ("explicit", "implicit"):
-            n = DOMAINS[domain].n_features
-            many = parameterization == "explicit" or n < train.EXACT_BELOW
+            n = registry.load("implicit.domains", domain).DOMAIN.n_features
+            many = models_of(domain, parameterization).width > 1
             runs = arguments.runs * (1 if domain == "mountain_car" else 8)
             speed = rate(*problem(domain, parameterization, None if many else runs),
                          arguments.threads)  # fmt: skip

@@ -10,6 +10,7 @@ same precision; an update's arithmetic is what XLA counts in its compiled form.
 import argparse
 import time
 
+import diffmbrl.pinned  # noqa: F401  (before NumPy)
 from diffmbrl.sweep import device
 
 device.configure("cpu")
@@ -19,10 +20,14 @@ import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from diffmbrl.agents import replay  # noqa: E402
 from diffmbrl.agents.soft_q import SoftQ  # noqa: E402
 from diffmbrl.envs.cartpole import CartPole  # noqa: E402
-from diffmbrl.omd import replay, train  # noqa: E402
-from diffmbrl.omd.agents import MLE, OMD, VEP, Rates  # noqa: E402
+from diffmbrl.omd import train  # noqa: E402
+from diffmbrl.omd.agent import Rates  # noqa: E402
+from diffmbrl.omd.agents.mle import MLE  # noqa: E402
+from diffmbrl.omd.agents.omd import OMD  # noqa: E402
+from diffmbrl.omd.agents.vep import VEP  # noqa: E402
 from diffmbrl.omd.models import Model  # noqa: E402
 
 AGENTS = {"omd": OMD, "mle": MLE, "vep": VEP}
@@ -37,7 +42,7 @@ def build(agent: str, precision: str, width: int) -> train.Training:
 
 
 def compiled(training: train.Training, runs: int, steps: int, at: int) -> float:
-    """Seconds a step and run of the compiled loop, environment and evaluation included."""
+    """Seconds per step and run of the compiled loop, environment and evaluation included."""
     config = {"inner_lr": 1e-3, "tau": 0.01, "model_lr": 1e-3}
     config = {name: jnp.full(runs, value) for name, value in config.items()}
     config["seed"] = jnp.arange(runs)
@@ -68,7 +73,7 @@ class UsualReplay:
 
     def __init__(self, capacity: int, dtype):
         rng = np.random.default_rng(0)
-        shapes = {"obs": 4, "action": 1, "reward": 1, "next_obs": 4, "continues": 1}
+        shapes = {"obs": 4, "action": 1, "reward": 1, "obs_next": 4, "terminated": 1}
         self.fields = {
             name: jnp.asarray(rng.integers(2, size=(capacity, n)), dtype)
             for name, n in shapes.items()
@@ -83,12 +88,12 @@ class UsualReplay:
         indices = self.rng.choice(n, size, replace=False)
         f = {name: field[indices] for name, field in self.fields.items()}
         return jnp.concatenate(
-            [f["obs"], f["next_obs"], f["action"], f["reward"], f["continues"]], axis=1
+            [f["obs"], f["obs_next"], f["action"], f["reward"], f["terminated"]], axis=1
         )
 
 
 def usual(training: train.Training, steps: int, at: int) -> float:
-    """Seconds a step of a Python loop around one jitted update; evaluation is not counted."""
+    """Seconds per step of a Python loop around one jitted update; evaluation is not counted."""
     agent, dtype = training.agent, np.dtype(training.agent.q.dtype)
     rates = Rates(*(jnp.asarray(x, dtype) for x in (1e-3, 0.01, 1e-3)))
     rng, env = np.random.default_rng(0), gym.make("CartPole-v1")
@@ -108,8 +113,8 @@ def usual(training: train.Training, steps: int, at: int) -> float:
         greedy = int(act(state, jnp.asarray(obs, dtype), use))
         action = int(rng.integers(2)) if rng.random() < 0.1 else greedy
         after, reward, ended, late, _ = env.step(action)
-        memory.add(at + i, obs=obs, action=action, reward=reward, next_obs=after,
-                   continues=not ended)  # fmt: skip
+        memory.add(at + i, obs=obs, action=action, reward=reward, obs_next=after,
+                   terminated=ended)  # fmt: skip
         obs = env.reset()[0] if ended or late else after
         batches = [memory.sample(at + i, 256) for _ in range(agent.batches)]
         state, losses = update(state, batches, use)
@@ -147,7 +152,7 @@ def main() -> None:
     parser.add_argument("--agents", nargs="+", choices=list(AGENTS), default=list(AGENTS))
     parser.add_argument("--precisions", nargs="+", choices=list(TYPES), default=list(TYPES))
     options = parser.parse_args()
-    print(f"{device.describe()}, model width {options.width}, replay of {options.at} transitions")
+    print(f"{device.platform()}, model width {options.width}, replay of {options.at} transitions")
     print("agent precision runs  updates/s/core   us  usual us  times  share of attainable")
     for precision in options.precisions:
         peak = attainable(precision)

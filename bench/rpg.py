@@ -1,5 +1,6 @@
-"""Speed of `rpg`: gradients per second against h, the cost of spectral normalisation, and SAC
-updates per second for many runs in one program against as many processes.
+"""Speed of `rpg`: gradients per second against h, the cost of spectral normalisation, SAC
+updates per second for many runs in one program against as many processes, and what a gradient
+through MuJoCo's true dynamics costs.
 
     python bench/rpg.py [--seconds 2]
 """
@@ -13,13 +14,21 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+import diffmbrl.pinned  # noqa: F401  (before NumPy)
 from diffmbrl.agents import sac
 from diffmbrl.envs.pendulum import Pendulum
-from diffmbrl.rpg import estimators, training
 from diffmbrl.rpg import learner as learning
+from diffmbrl.rpg import model as models
+from diffmbrl.rpg import setup
+from diffmbrl.rpg.arm import plain
+from diffmbrl.rpg.objective import Objective, whole
+from diffmbrl.rpg.schedule import Schedule
+from diffmbrl.rpg.training import Training
 from diffmbrl.sweep import device
 
 UPDATES = 200
+TASKS = ("inverted_double_pendulum", "half_cheetah", "hopper", "walker2d", "ant")
+SCHEDULE = Schedule(300, 300, 1, 1, 1, 1, 1, 1)  # 300 random steps
 
 
 def rate(call, work: int, seconds: float) -> float:
@@ -35,36 +44,42 @@ def rate(call, work: int, seconds: float) -> float:
 
 def made(estimator: str, h: int, iterations: int = 10) -> tuple[learning.Learner, learning.State]:
     """A learner of the laptop scale's size and a state with 300 random steps."""
-    env = Pendulum()
-    agent = sac.SAC(3, 1)
-    learner = learning.Learner(agent, estimator, h, 3, False, 1000, sn_iterations=iterations)
+    entry = setup.estimator(estimator)
+    learner = learning.Learner(sac.SAC(3, 1), entry, h, 3, False, 1000, sn_iterations=iterations)
     on = jnp.asarray(iterations > 0)
-    sn = learning.Normalisation(on, on, jnp.float32(1), jnp.asarray(False))
-    loop = training.Loop(
-        learner.init(jax.random.PRNGKey(0), sn), env.reset(jax.random.PRNGKey(1)),
-        jnp.zeros((), jnp.int32), jax.random.PRNGKey(2),
-    )  # fmt: skip
-    step = jax.jit(lambda loop: jax.lax.scan(
-        lambda now, _: (training.interact(learner, env, now, jnp.zeros(1, jnp.float32)), None),
-        loop, None, 300)[0])  # fmt: skip
-    return learner, step(loop).learner
+    config = plain()._replace(model=on, policy=on)._asdict()
+    start = jax.jit(Training(learner, Pendulum(), SCHEDULE).start)
+    return learner, start({**config, "seed": jnp.uint32(0)}).learner
 
 
 def gradients(h: int, seconds: float) -> float:
     """Per-sample RP-DP gradients a second, 64 at a time."""
     learner, state = made("rp_dp", h)
     policy, world = learner.policy(state), learner.world(state)
-    estimator = estimators.Estimator("rp_dp", h, 0.99)
+    objective = Objective(policy, world, state.agent.critics, 0.99, 0.1)
     batch = learner.segments(state, jax.random.PRNGKey(3), 64, 1)
     each = jax.random.split(jax.random.PRNGKey(4), 64)
 
     def one(s, a, key):
-        return estimator.gradient(
-            policy, world, state.agent.critics, estimators.Segment(s, a), key, 0.1
-        )
+        return learner.estimator.gradient(objective, h, whole(s, a), key)
 
     call = jax.jit(jax.vmap(one))
     return rate(partial(call, batch.states, batch.actions, each), 64, seconds)
+
+
+def true_gradients(task: str, h: int, seconds: float) -> float:
+    """Gradients a second of a policy through h steps of the true dynamics, one at a time."""
+    env = setup.environment(task)
+    n, m = env.observation_dim, env.action_dim
+    state = sac.SAC(n, m).init(jax.random.PRNGKey(0))
+    unit = models.Normaliser(jnp.float32(1), jnp.zeros(n, jnp.float32), jnp.ones(n, jnp.float32))
+    world = models.TrueWorld(env, unit, jnp.zeros(n, jnp.float32))
+    objective = Objective(state.policy, world, state.critics, 0.99, 0.1)
+    start = env.reset(jax.random.PRNGKey(1))
+    segment = Segment(start[None], jnp.zeros((0, m), jnp.float32))
+    gradient = setup.estimator("rp_dp").gradient
+    call = jax.jit(lambda key: gradient(objective, h, segment, key))
+    return rate(partial(call, jax.random.PRNGKey(2)), 1, seconds)
 
 
 def updates(learner: learning.Learner, state: learning.State, runs: int, seconds: float) -> float:
@@ -96,9 +111,13 @@ def main() -> None:
     if arguments.one:
         print(updates(*made("sac", 0), 1, arguments.seconds))
         return
-    print(f"{device.describe()}\nRP-DP gradients a second")
+    print(f"{device.platform()}\nRP-DP gradients a second")
     for h in (0, 1, 3, 8, 20):
         print(f"  h = {h:2d}: {gradients(h, arguments.seconds):9.0f}", flush=True)
+    print("milliseconds of a gradient through the true dynamics, h = 1, 5, 20")
+    for task in TASKS:
+        each = [1000 / true_gradients(task, h, arguments.seconds) for h in (1, 5, 20)]
+        print(f"  {task}: {each[0]:.1f}, {each[1]:.1f}, {each[2]:.1f}", flush=True)
     print("RP-DP updates a second (h = 3), power iterations after each")
     for iterations in (0, 2, 10):
         speed = updates(*made("rp_dp", 3, iterations), 1, arguments.seconds)

@@ -4,28 +4,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from diffmbrl.agents.soft_q import Batch, SoftQ, apply_mlp, init_mlp, soft_value
-
-
-def test_hidden_weights_are_orthogonal_and_the_last_layer_small():
-    (first, bias), (second, _), (last, _) = init_mlp(jax.random.key(0), (4, 32, 32, 2), 2, float)
-    np.testing.assert_allclose(first[0].T @ first[0], 2 * np.eye(4), atol=1e-12)
-    np.testing.assert_allclose(second[1] @ second[1].T, 2 * np.eye(32), atol=1e-12)
-    np.testing.assert_allclose(last[0] @ last[0].T, 1e-4 * np.eye(2), atol=1e-12)
-    assert not np.any(bias)
-    assert not np.allclose(first[0], first[1])
-
-
-def test_an_ensemble_is_its_members_one_by_one():
-    params = init_mlp(jax.random.key(1), (3, 5, 5, 2), 2, float)
-    x = jax.random.normal(jax.random.key(2), (3, 7))
-    together = apply_mlp(params, x)
-    for i in range(2):
-        h = np.asarray(x)
-        for j, (w, b) in enumerate(params):
-            h = np.asarray(w[i]) @ h + np.asarray(b[i])
-            h = np.maximum(h, 0) if j < 2 else h
-        np.testing.assert_allclose(together[i], h, atol=1e-12)
+from diffmbrl.agents.replay import Transition
+from diffmbrl.agents.soft_q import SoftQ, soft_value
 
 
 def test_soft_value_by_hand():
@@ -43,12 +23,12 @@ def constant_q(double: bool) -> tuple[SoftQ, tuple]:
     return agent, (*params[:-1], (params[-1][0], bias))
 
 
-BATCH = Batch(
+BATCH = Transition(
     obs=jnp.ones((2, 2)),
     action=jnp.array([[1.0, 0.0], [0.0, 1.0]]),
     reward=jnp.array([1.0, -1.0]),
-    next_obs=jnp.ones((2, 2)),
-    continues=jnp.array([1.0, 0.0]),
+    obs_next=jnp.ones((2, 2)),
+    terminated=jnp.array([0.0, 1.0]),
 )
 
 
@@ -80,9 +60,9 @@ def test_gradient_of_the_loss_against_finite_differences():
     fresh = (agent.init(jax.random.key(i)) for i in (0, 1))
     params, target = (jax.tree.map(lambda x: 2 * x + 0.05, p) for p in fresh)
     keys = jax.random.split(jax.random.key(2), 3)
-    batch = Batch(
+    batch = Transition(
         jax.random.normal(keys[0], (3, 5)), jax.nn.one_hot(jnp.array([0, 1, 1, 0, 1]), 2).T,
-        jax.random.normal(keys[1], (5,)), jax.random.normal(keys[2], (3, 5)), jnp.ones(5),
+        jax.random.normal(keys[1], (5,)), jax.random.normal(keys[2], (3, 5)), jnp.zeros(5),
     )  # fmt: skip
     check_grads(
         lambda p: agent.loss(p, target, batch)[0],

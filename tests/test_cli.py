@@ -33,8 +33,32 @@ def test_help_lists_the_commands():
     done = subprocess.run(
         [sys.executable, "-m", "diffmbrl.cli", "--help"], capture_output=True, text=True, check=True
     )
-    for command in ("run", "compare", "why", "status", "audit", "replay", "restore", "recover"):
+    for command in (
+        "run",
+        "config",
+        "compare",
+        "why",
+        "status",
+        "audit",
+        "agree",
+        "replay",
+        "restore",
+    ):
         assert command in done.stdout
+
+
+def test_config_describes_every_key_with_its_value(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert cli.main(["config", "omd"]) == 0
+    said = capsys.readouterr().out
+    assert "cartpole.warmup: Steps of uniformly random actions" in said
+    assert "cartpole.width.seeds: Runs per setting; seeds 1, 2, ... Now 3" in said
+    assert "cartpole.agents.<name>.rates: By experiment" in said
+    assert cli.main(["config"]) == 0
+    assert "scale: How much is run" in capsys.readouterr().out
+    code, error = run(capsys, "config", "vin")
+    assert code == 2
+    assert "no such paper; use one of implicit, omd, rpg" in error
 
 
 def test_compare_without_results(capsys, tmp_path, monkeypatch):
@@ -49,7 +73,7 @@ def test_compare_refuses_an_unknown_scale(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     code, said = run(capsys, "compare", "implicit", "--scale", "huge")
     assert code == 2
-    assert "--scale huge: unknown; use one of laptop, paper, smoke, rates" in said
+    assert "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, rates" in said
 
 
 def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
@@ -57,7 +81,7 @@ def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     code, said = run(
         capsys, "run", "implicit.collect", "--output", "dataset", tmp_path / "file/x.parquet",
-        "--settings", 'domain="chain"', "seeds=[1]", "epsilon=0.1", "trajectories=5", "steps=5",
+        "--plan", 'domain="chain"', "seeds=[1]", "epsilon=0.1", "trajectories=5", "steps=5",
         "evaluation_steps=5",
     )  # fmt: skip
     assert code == 2
@@ -67,10 +91,13 @@ def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
 
 def test_snakemake_refuses_bad_config_in_one_message():
     for given, message in (
-        ("scale=huge", 'scale = "huge": unknown; use one of laptop, paper, smoke, rates'),
-        ('implicit={"etas": {"implicit": [1.0]}}', "etas.implicit.0 = 1.0: must be below 1"),
+        ("scale=huge", 'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, rates'),
+        (
+            'implicit={"parameterizations": {"implicit": {"etas": [1.0]}}}',
+            "parameterizations.implicit.etas.0 = 1.0: must be below 1",
+        ),
         ('implicit={"typo": 1}', "unknown key 'typo'"),
-        ("paper=omd", "unknown key 'paper'; known: device, papers, scale"),
+        ("paper=omd", "unknown key 'paper'; known: device, environment, papers, scale"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", given],
@@ -84,9 +111,9 @@ def test_snakemake_refuses_bad_config_in_one_message():
 @pytest.fixture
 def data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from diffmbrl.implicit.collect import collect_mdp
+    from diffmbrl.implicit.domains.chain import DOMAIN
 
-    collect_mdp("chain", [1], 0.1, 5, 10).to_parquet(tmp_path / "data.parquet")
+    DOMAIN.collect([1], 0.1, 5, 10).to_parquet(tmp_path / "data.parquet")
     return tmp_path
 
 
@@ -120,7 +147,7 @@ INITIAL_VALUES = """
 from diffmbrl.sweep import device
 device.configure("cpu")
 import jax
-from diffmbrl.omd.agents import VEP
+from diffmbrl.omd.agents.vep import VEP
 from diffmbrl.agents.soft_q import SoftQ
 from diffmbrl.omd.models import Model
 q = SoftQ(260, 2, 32, True, 0.01, 0.99, jax.numpy.float32)

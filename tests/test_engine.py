@@ -1,11 +1,14 @@
 """The sweep engine: independence of threads and company, resumption to the same bytes."""
 
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from diffmbrl.sweep import engine
+from diffmbrl.sweep import checkpoints, engine
 from diffmbrl.sweep.grid import grid
 
 
@@ -66,11 +69,12 @@ def test_measured_first(data):
     np.testing.assert_allclose(metrics["norm"][:, 0], expected)
 
 
+@pytest.mark.usefixtures("compiled_afresh", "compiled_as_results")
 def test_cut_off_and_resumed_gives_the_same_bytes(data, tmp_path, monkeypatch, capsys):
     program = noisy_walk(segments_per_call=2)
     undisturbed = engine.run(program, CONFIGS, data)
     assert as_bytes(undisturbed) == as_bytes(engine.run(noisy_walk(), CONFIGS, data))
-    save, saved = engine._Checkpoints.save, []
+    save, saved = checkpoints.Checkpoints.save, []
 
     def save_then_die(self, index, *rest):
         save(self, index, *rest)
@@ -78,14 +82,88 @@ def test_cut_off_and_resumed_gives_the_same_bytes(data, tmp_path, monkeypatch, c
         if len(saved) == 8:
             raise OSError("killed")
 
-    monkeypatch.setattr(engine._Checkpoints, "save", save_then_die)
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save_then_die)
     with pytest.raises(OSError, match="killed"):
         engine.run(program, CONFIGS, data, checkpoint=tmp_path)
-    monkeypatch.setattr(engine._Checkpoints, "save", save)
+    monkeypatch.setattr(checkpoints.Checkpoints, "save", save)
     capsys.readouterr()
     again = engine.run(program, CONFIGS, data, checkpoint=tmp_path)
     assert "| 14/14 [" in capsys.readouterr().err  # what was done before counts as done
     assert as_bytes(undisturbed) == as_bytes(again)
+
+
+def test_measured_last_survives_a_checkpoint(data, tmp_path):
+    def last(config, data, state):
+        return {"end": 2 * state["x"], "scale": config["scale"]}
+
+    program = noisy_walk(segments_per_call=2, last=last)
+    metrics = engine.run(program, CONFIGS, data, checkpoint=tmp_path)
+    assert metrics["end"].shape == (14, 1, 5)
+    assert metrics["norm"].shape == (14, 6)
+    np.testing.assert_array_equal(metrics["scale"][:, 0], CONFIGS["scale"])
+    norms = np.linalg.norm(metrics["end"][:, 0], axis=-1)
+    np.testing.assert_allclose(norms, 2 * metrics["norm"][:, -1])
+    assert as_bytes(engine.run(program, CONFIGS, data, checkpoint=tmp_path)) == as_bytes(metrics)
+    plain = engine.run(noisy_walk(segments_per_call=2), CONFIGS, data)
+    assert plain["norm"].tobytes() == metrics["norm"].tobytes()
+
+
+def test_a_checkpoint_of_one_device_is_not_taken_up_on_another(data, tmp_path, monkeypatch):
+    """On a GPU a call trains other numbers of runs, whose saved groups are of other sizes."""
+    configs = {name: values[:6] for name, values in CONFIGS.items()}
+    program = noisy_walk(lanes=2, gpu_lanes=4)
+    engine.run(program, configs, data, checkpoint=tmp_path)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    metrics = engine.run(program, configs, data, checkpoint=tmp_path)
+    assert metrics["norm"].shape == (6, 6)
+    assert as_bytes(metrics) == as_bytes(engine.run(program, configs, data))
+
+
+def test_a_checkpoint_is_of_one_platform_and_sweep(data, tmp_path, monkeypatch):
+    def count(program, configs=CONFIGS):
+        engine.run(program, configs, data, checkpoint=tmp_path)
+        return len(list(tmp_path.iterdir()))
+
+    program = noisy_walk(segments_per_call=2)
+    assert [count(program), count(program)] == [1, 1]
+    assert count(noisy_walk(segments_per_call=3)) == 2
+    assert count(program, {"seed": CONFIGS["seed"], "scale": -CONFIGS["scale"]}) == 3
+    monkeypatch.setattr(engine.device, "platform", lambda: "cpu: other pins")
+    assert count(program) == 4
+
+
+SAVER = """
+import shutil, sys, numpy as np
+from pathlib import Path
+from diffmbrl.sweep.checkpoints import Checkpoints, Progress
+
+folder, removes = Path(sys.argv[1]), sys.argv[2] == "removes"
+store = Checkpoints(folder, "cpu", {"seed": np.arange(3)})
+parts = [{"norm": np.full((3, 2), 7.0)}]
+for i in range(500):
+    store.save(0, Progress(2, [np.arange(1000.0)], parts))
+    if removes and i % 5 == 0:
+        shutil.rmtree(folder, ignore_errors=True)
+store.save(0, Progress(2, [np.arange(1000.0)], parts))
+"""
+
+
+@pytest.mark.parametrize("other", ["keeps", "removes"])
+def test_two_processes_save_one_group_at_the_same_time(tmp_path, other):
+    """A job that ends removes the folder of its unfinished work, under the other one too."""
+    command = [sys.executable, "-c", SAVER, str(tmp_path / "scratch")]
+    both = [
+        subprocess.Popen([*command, how], stderr=subprocess.PIPE, text=True)
+        for how in ("keeps", other)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    store = checkpoints.Checkpoints(tmp_path / "scratch", "cpu", {"seed": np.arange(3)})
+    if other == "keeps":
+        progress = store.load(0)
+        np.testing.assert_array_equal(progress.state[0], np.arange(1000.0))
+        assert progress.parts[0]["norm"].tolist() == [[7.0, 7.0]] * 3
+    assert not list(tmp_path.rglob(".partial*"))
 
 
 def test_damaged_checkpoint_is_started_afresh(data, tmp_path):

@@ -6,15 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from diffmbrl import registry
 from diffmbrl.errors import ConfigError, DataError
-from diffmbrl.implicit import aggregate, compare, dataset, schedule, tables, train
-from diffmbrl.implicit.collect import collect_mdp
-from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
+from diffmbrl.implicit import advance, aggregate, compare, dataset, schedule, train
+from diffmbrl.implicit.domains.chain import DOMAIN as CHAIN
+from diffmbrl.implicit.metrics import METRICS
+from diffmbrl.implicit.parameterizations import explicit
+from diffmbrl.implicit.parameterizations import implicit as chain_of_features
 from diffmbrl.implicit.published import published
+from diffmbrl.implicit.values import Explicit, Implicit, Models, centred
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Refined
+from diffmbrl.solve import CONVERGED, GCR, NON_FINITE, Direct, Exact, Iterative, Newton, Refined
 from diffmbrl.stats.parity import Bar, agreement
 from diffmbrl.sweep.grid import grid
+from diffmbrl.tables import write_parquet
 
 SEED = 733348321
 
@@ -36,7 +41,7 @@ def model():
 def test_chain_values_in_closed_form(model):
     w, F = model[0][:, :1], model[1][:, :1]
     implicit = Implicit(Newton(Direct(), max_steps=1), Exact())
-    theta = implicit.values({"w": w, "F": F}, jnp.asarray(0.9), jnp.zeros(6))
+    theta = implicit.solve({"w": w, "F": F}, jnp.asarray(0.9), jnp.zeros(6)).value
     P = np.asarray(jax.nn.softmax(F[:, 0], axis=-1))
     np.testing.assert_allclose(theta, np.linalg.solve(np.eye(6) - 0.9 * P, w[:, 0]), rtol=1e-12)
     start = Explicit(implicit).init(w, F, jnp.asarray(0.9))
@@ -47,7 +52,7 @@ def test_chain_values_in_closed_form(model):
 def test_mdp_values_satisfy_their_equation(model, backup):
     w, F = model
     implicit = Implicit(Newton(Direct(), atol=1e-13), Exact(), backup, temperature=0.1)
-    theta = implicit.values({"w": w, "F": F}, jnp.asarray(0.9), jnp.zeros(6))
+    theta = implicit.solve({"w": w, "F": F}, jnp.asarray(0.9), jnp.zeros(6)).value
     q = np.asarray(w) + 0.9 * np.einsum("iaj,j->ia", jax.nn.softmax(F, axis=-1), theta)
     soft = 0.1 * np.log(np.exp(q / 0.1).sum(axis=1))
     np.testing.assert_allclose(theta, q.max(axis=1) if backup == "max" else soft, rtol=1e-10)
@@ -60,7 +65,7 @@ def test_gradient_of_logits_and_rewards_by_finite_differences(model, backup):
 
     @jax.jit
     def loss(params):
-        return weights @ implicit.values(params, eta, jnp.zeros(6))
+        return weights @ implicit.solve(params, eta, jnp.zeros(6)).value
 
     params = dict(zip("wF", model, strict=True))
     gradient = jax.grad(loss)(params)
@@ -74,7 +79,7 @@ def test_gradient_of_logits_and_rewards_by_finite_differences(model, backup):
 
 @pytest.mark.parametrize("backup", ["max", "logsumexp"])
 def test_warm_values_and_gradients_are_the_cold_ones(model, backup):
-    """To what float32 weights leave, wherever the solve starts."""
+    """As far as weights in float32 allow, wherever the solve starts."""
     fine = Refined(GCR(rtol=1e-5, atol=1e-12), rounds=4)
     cold = Implicit(Newton(Direct(), atol=1e-12), Exact(), backup, 0.1)
     warm = Implicit(Newton(fine, atol=1e-12), Iterative(fine), backup, 0.1, warm=True)
@@ -84,7 +89,7 @@ def test_warm_values_and_gradients_are_the_cold_ones(model, backup):
     for name, implicit, guess in (("cold", cold, jnp.zeros(6)), ("warm", warm, jnp.ones(6))):
 
         def loss(params, implicit=implicit, guess=guess):
-            theta = implicit.values(params, jnp.asarray(0.9), guess)
+            theta = implicit.solve(params, jnp.asarray(0.9), guess).value
             return jnp.arange(6.0) @ theta, theta
 
         found[name] = jax.grad(loss, has_aux=True)(params)
@@ -98,7 +103,7 @@ def test_warm_values_and_gradients_are_the_cold_ones(model, backup):
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "chain.parquet"
-    tables.write_parquet(collect_mdp("chain", [SEED], 0.1, 50, 100), path)
+    write_parquet(CHAIN.collect([SEED], 0.1, 50, 100), path)
     return path
 
 
@@ -123,7 +128,8 @@ def test_table_of_runs(chain, tmp_path):
     frame = trained(chain, tmp_path)
     assert len(frame) == 2 * 2 * 3
     assert frame["step"].unique().tolist() == [0, 10, 20]
-    assert set(compare.RUN) | {"step", "diverged", *tables.METRICS} == set(frame.columns)
+    assert set(compare.RUN) | {"step", "diverged", "solver_result", *METRICS} == set(frame.columns)
+    assert (frame["solver_result"] == CONVERGED).all()
     total = frame["residual_ones_norm"] ** 2 + frame["residual_ortho_norm"] ** 2
     np.testing.assert_allclose(total, frame["residual_norm"] ** 2, rtol=1e-10)
     np.testing.assert_allclose(frame["mse"], frame["residual_norm"] ** 2 / 11, rtol=1e-10)
@@ -151,9 +157,8 @@ def test_whole_run_is_the_published_one(chain, tmp_path, parameterization):
 
 def test_explicit_update_by_hand(chain):
     """One SGD step of the explicit parameterization, computed with numpy."""
-    data = train.arrays(chain, "chain", [SEED], 10, 25, 1)
-    model = train.models("explicit", 11)
-    program = train.program(model, updates=10, log_every=1, width=1)
+    data = train.arrays(chain, CHAIN, [SEED], 10, 25, 1)
+    program = train.program(explicit.models(11)._replace(width=1), updates=10, log_every=1)
     config = {"seed": 0, "learning_rate": 0.5, "eta": jnp.asarray(0.9), "reward_offset": 0.3}
     data = jax.tree.map(jnp.asarray, data)
     state = program.init(config, data)
@@ -169,16 +174,17 @@ def test_explicit_update_by_hand(chain):
 def test_calm_and_wild_solves_agree():
     """Both ways of solving give the same training on a model too large to factorise."""
     w, F = schedule.initial_parameters(jax.random.PRNGKey(5), 40)
-    models = train.models("implicit", 40)
+    models = chain_of_features.models(40)
+    ways = (models.calm, models.wild)
     assert models.calm is not models.wild
     eta = jnp.asarray(0.95)
-    values = [jax.jit(m.values)({"w": w, "F": F}, eta, jnp.zeros(40)) for m in models]
+    values = [jax.jit(m.solve)({"w": w, "F": F}, eta, jnp.zeros(40)).value for m in ways]
     np.testing.assert_allclose(*values, atol=2e-6)
     gradients = [
-        jax.grad(lambda p, e, m=m: jnp.sum(m.values(p, e, jnp.zeros(40)) ** 2))(
+        jax.grad(lambda p, e, m=m: jnp.sum(m.solve(p, e, jnp.zeros(40)).value ** 2))(
             {"w": w, "F": F}, eta
         )
-        for m in models
+        for m in ways
     ]
     for name in "wF":
         np.testing.assert_allclose(*(g[name] for g in gradients), rtol=1e-5, atol=1e-5)
@@ -202,14 +208,14 @@ def small_problem(n=40, points=60, updates=10):
 def test_logits_that_move_far_are_solved_the_wild_way(rate, moves):
     """Weights in float32 lose their precision there, and overflow in the end."""
     config = {"seed": 0, "learning_rate": rate, "eta": jnp.asarray(0.9), "reward_offset": 0.0}
-    data, both = small_problem(), train.models("implicit", 40)
+    data, both = small_problem(), chain_of_features.models(40)
     after = {}
-    for name, models in {"both": both, "wild": train.Models(both.wild, both.wild)}.items():
-        program = train.program(models, updates=10, log_every=10, width=1)
+    for name, models in {"both": both, "wild": Models(both.wild, both.wild, 1)}.items():
+        program = train.program(models, updates=10, log_every=10)
         start = program.init(config, data)
         after[name], _ = jax.jit(program.advance)(config, data, start)
     largest = jnp.abs(after["wild"]["params"]["F"].max(axis=-1))
-    assert bool(jnp.any(largest > train.DRIFT)) == moves
+    assert bool(jnp.any(largest > advance.DRIFT)) == moves
     same = np.array_equal(after["both"]["theta"], after["wild"]["theta"])
     assert same == moves
     np.testing.assert_allclose(after["both"]["theta"], after["wild"]["theta"], rtol=1e-5)
@@ -233,8 +239,11 @@ def test_a_run_that_diverges_keeps_its_rows(chain, tmp_path):
     assert frame["diverged"].all()
     assert np.isfinite(frame.loc[frame["step"] == 0, "residual_norm"]).all()
     assert not np.isfinite(frame.loc[frame["step"] == 300, "residual_norm"]).any()
+    assert (frame.loc[frame["step"] == 0, "solver_result"] == CONVERGED).all()
+    assert (frame.loc[frame["step"] == 300, "solver_result"] == NON_FINITE).all()
 
 
+@pytest.mark.usefixtures("compiled_afresh", "compiled_as_results")
 def test_same_bytes_twice_and_alone(chain, tmp_path):
     """Twice the same; and each run alone gives the rows that it has in company."""
     (tmp_path / "a").mkdir()
@@ -253,13 +262,16 @@ def test_dataset_refusals(chain, tmp_path):
     without = tmp_path / "without.parquet"
     frame.drop(columns="return").to_parquet(without)
     with pytest.raises(DataError, match=r"without.parquet: column 'return' is missing; expected"):
-        dataset.load(without, "chain", [SEED])
+        dataset.load(without, CHAIN, [SEED])
     truncated = tmp_path / "truncated.parquet"
     truncated.write_bytes(chain.read_bytes()[:5000])
     with pytest.raises(DataError, match=r"truncated.parquet: not a whole Parquet file"):
-        dataset.load(truncated, "chain", [SEED])
+        dataset.load(truncated, CHAIN, [SEED])
     with pytest.raises(DataError, match="has no rows of seed 7"):
-        dataset.load(chain, "chain", [7])
+        dataset.load(chain, CHAIN, [7])
+
+
+FLOORS = {n: f.get("FLOOR", 0.0) for n, f in registry.facts("implicit.domains").items()}
 
 
 def rows(**columns):
@@ -272,7 +284,7 @@ def test_summary_counts_diverged_runs():
     frame = rows(learning_rate=1.0, reward_offset=0.0, seed=[1, 1, 2, 2, 3, 3], step=[0, 10] * 3,
                  residual_norm=[5.0, 1.0, 5.0, 3.0, 5.0, np.nan],
                  diverged=[False] * 4 + [True] * 2)  # fmt: skip
-    (row,) = aggregate.summarize(frame).to_dict("records")
+    (row,) = aggregate.summarize(frame, FLOORS).to_dict("records")
     assert (row["n_runs"], row["n_diverged"]) == (3, 1)
     assert row["residual_norm_mean"] == 2
     assert row["residual_norm_std"] == pytest.approx(np.sqrt(2))
@@ -281,8 +293,9 @@ def test_summary_counts_diverged_runs():
 
 def test_floor_of_four_rooms_is_removed():
     frame = rows(domain="four_rooms", reward_offset=[0.3], residual_norm=[5.0])
-    assert aggregate.without_floor(frame).tolist() == [4.0]  # 5^2 = 4^2 + (10 x 0.3)^2
-    assert aggregate.without_floor(rows(reward_offset=[0.3], residual_norm=[5.0])).tolist() == [5.0]
+    assert aggregate.without_floor(frame, FLOORS).tolist() == [4.0]  # 5^2 = 4^2 + (10 x 0.3)^2
+    other = rows(reward_offset=[0.3], residual_norm=[5.0])
+    assert aggregate.without_floor(other, FLOORS).tolist() == [5.0]
 
 
 def test_selection_rule():

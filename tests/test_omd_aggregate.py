@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 
 from diffmbrl.omd import aggregate, compare
+from diffmbrl.tables import write_parquet
 
 
 def cartpole_runs() -> pd.DataFrame:
@@ -12,9 +13,11 @@ def cartpole_runs() -> pd.DataFrame:
                 rows.append({
                     "experiment": "width", "agent": "omd", "width": 1, "distractors": 0,
                     "inner_steps": 1, "double_q": True, "adjoint": "identity",
-                    "inner_optimizer": "fresh", "probabilistic": False, "inner_lr": rate,
-                    "tau": 0.01, "seed": seed, "step": step, "eval_return": level + seed + step,
+                    "inner_optimizer": "fresh", "probabilistic": False, "activation": "relu",
+                    "frozen": "none", "inner_lr": rate, "tau": 0.01, "seed": seed,
+                    "step": step, "eval_return": level + seed + step,
                     "model_mse": 1.0, "q_loss": 0.0, "q_value": 0.0, "adjoint_residual": 0.0,
+                    "random_mse": 1.0, "dead_dynamics": 0.0, "dead_reward": 0.0,
                     "diverged": seed == 2 and rate == 0.1,
                 })  # fmt: skip
     return pd.DataFrame(rows)
@@ -26,6 +29,22 @@ def test_final_returns_average_the_last_evaluations():
     one = finals[(finals["inner_lr"] == 0.1) & (finals["seed"] == 1)].iloc[0]
     assert one["eval_return"] == 10 + 1 + 35
     assert finals["diverged"].sum() == 1
+
+
+def test_an_experiment_is_named_by_the_folder_of_its_settings(tmp_path):
+    paths = [
+        tmp_path / name for name in ("width/omd_width1.parquet", "ablation/omd_width1.parquet")
+    ]
+    for level, path in enumerate(paths):
+        path.parent.mkdir()
+        runs = cartpole_runs().drop(columns="experiment")
+        write_parquet(runs.assign(eval_return=float(level)), path)
+    found = aggregate.read_cartpole(paths)
+    levels = found.groupby("experiment")["eval_return"].unique()
+    assert {name: level.tolist() for name, level in levels.items()} == {
+        "width": [0.0],
+        "ablation": [1.0],
+    }
 
 
 def test_the_best_mean_rate_is_selected():

@@ -1,23 +1,27 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 from diffmbrl.agents.soft_q import SoftQ
 from diffmbrl.envs.cartpole import CartPole
 from diffmbrl.errors import ConfigError
 from diffmbrl.omd import cartpole, train
-from diffmbrl.omd.agents import MLE, OMD
+from diffmbrl.omd.agents.mle import MLE
+from diffmbrl.omd.agents.omd import OMD
 from diffmbrl.omd.models import Model
+from diffmbrl.omd.rules import over_settings
 from diffmbrl.omd.settings import Setting, settings_of
-from diffmbrl.sweep import engine
+from diffmbrl.sweep import checkpoints, engine
 
 VALUES = {
     "steps": 60, "warmup": 20, "evaluate_every": 20, "batch": 8, "epsilon": 0.1, "episodes": 2,
     "hidden": 4, "alpha": 0.01, "gamma": 0.99, "precision": "float64", "model_lr": 1e-3,
-    "rates": [[1e-3, 0.01]], "seeds": 2, "adjoint_iterations": 2,
+    "inner_lr": "0.001", "tau": "0.01", "seeds": 2, "adjoint_iterations": 2,
     "adjoint_damping": 1e-5,
 }  # fmt: skip
 
@@ -44,14 +48,14 @@ def after_two_segments():
 
 def test_replay_holds_the_transitions_of_the_environment(after_two_segments):
     _, (_, carry), _ = after_two_segments
-    rows = np.asarray(carry.rows)
+    rows = np.asarray(carry.buffer.data)
     assert not np.any(rows[40:])
     env = CartPole()
     for obs, after, action in zip(rows[:40, :4], rows[:40, 4:8], rows[:40, 8], strict=True):
         expected = env.transition(jnp.asarray(obs, jnp.float32), int(action))
         np.testing.assert_allclose(after, expected, atol=1e-6)
     chained = np.all(rows[1:40, :4] == rows[:39, 4:8], axis=1)
-    np.testing.assert_array_equal(chained, rows[:39, 10] == 1)  # a new episode after an end
+    np.testing.assert_array_equal(chained, rows[:39, 10] == 0)  # a new episode after an end
     assert set(np.unique(rows[:40, 8])) == {0.0, 1.0}
     assert (rows[:40, 9] == 1).all()
 
@@ -71,7 +75,7 @@ def test_time_limit_does_not_stop_the_bootstrap():
     )
     after = train._interact(training, carry, draw, jnp.asarray(0))
     assert int(after.clock) == 0
-    assert float(after.rows[0, 10]) == 1.0
+    assert float(after.buffer.data[0, 10]) == 0.0
     np.testing.assert_allclose(after.obs, draw.initial)
 
 
@@ -85,44 +89,116 @@ def test_evaluation_counts_the_steps_of_an_episode():
     assert 8 <= returned <= 11  # what pushing one way lasts in CartPole-v1
 
 
+@pytest.mark.usefixtures("compiled_as_results")
 def test_resuming_gives_the_same_bytes(tmp_path):
     program = train.program(small(MLE), lanes=1, segments_per_call=1)
     configs = {k: np.full(2, v) for k, v in CONFIG.items()} | {"seed": np.arange(2)}
     whole = engine.run(program, configs, None)
     calls = []
-    real = engine._Checkpoints.save
+    real = checkpoints.Checkpoints.save
 
-    def save(self, index, *rest):
-        real(self, index, *rest)
+    def save(self, index, progress):
+        real(self, index, progress)
         calls.append(index)
         if len(calls) == 2:
             raise KeyboardInterrupt
 
-    engine._Checkpoints.save = save
+    checkpoints.Checkpoints.save = save
     try:
         with pytest.raises(KeyboardInterrupt):
             engine.run(program, configs, None, checkpoint=tmp_path)
     finally:
-        engine._Checkpoints.save = real
+        checkpoints.Checkpoints.save = real
     resumed = engine.run(program, configs, None, checkpoint=tmp_path)
     for name, values in whole.items():
         assert values.tobytes() == resumed[name].tobytes()
 
 
-def test_a_table_of_one_setting():
-    curves, shown = cartpole.train(Setting("omd", 2), VALUES, 1, None, keep_model=True)
+def test_tables_of_one_setting():
+    curves, models, shown = cartpole.train(Setting("omd", 2), VALUES, 1, None)
     assert curves["step"].tolist() == [20, 40, 60] * 2
     assert curves["seed"].tolist() == [1] * 3 + [2] * 3
     assert not curves["diverged"].any()
+    assert curves["dead_dynamics"].isin([0, 0.25, 0.5, 0.75, 1]).all()
+    assert curves["random_mse"].between(0.01, 100).all()
+    layers = {"dynamics": (6, 2, 2, 4), "reward": (6, 2, 2, 1)}
+    size = sum(n * (m + 1) for s in layers.values() for m, n in pairwise(s))
+    assert models["parameter"].tolist() == [*range(size)] * 2
+    assert models["seed"].tolist() == [1] * size + [2] * size
     assert set(shown["coordinate"]) == {0, 1, 2, 3}
     assert np.isfinite(shown["predicted"]).all()
+
+
+def test_predictions_are_those_of_the_final_model_with_distractors_at_zero():
+    setting = Setting("mle", 2, distractors=3)
+    training = cartpole.build(setting, VALUES)
+    runs = {"seed": np.array([1]), "inner_lr": np.array([1e-3]), "tau": np.array([0.01])}
+    metrics = engine.run(
+        train.program(training, lanes=1), {**runs, "model_lr": np.array([1e-3])}, None
+    )
+    state = jnp.zeros((), jnp.int32), train._init(training, {k: v[0] for k, v in runs.items()})
+    advance = jax.jit(lambda state: train._advance(training, CONFIG, state)[0])
+    for _ in range(3):
+        state = advance(state)
+    final = state[1].agent.model
+    shown = cartpole.predictions(setting, runs, metrics["model"][:, 0], training)
+    assert len(shown) == 4 * cartpole.REPORTED_STEPS
+    states, actions = cartpole.optimal_trajectory(5)
+    x = np.concatenate([states[4], np.zeros(3), np.eye(2)[int(actions[4])]])
+    for weights, bias in final["dynamics"][:-1]:
+        x = np.maximum(weights[0] @ x + bias[0, :, 0], 0)
+    expected = final["dynamics"][-1][0][0] @ x + final["dynamics"][-1][1][0, :, 0]
+    one = shown[shown["t"] == 4].sort_values("coordinate")
+    np.testing.assert_allclose(one["predicted"], expected[:4], rtol=1e-10)
+    np.testing.assert_allclose(one["true"], states[5], rtol=1e-12)
+
+
+@pytest.mark.parametrize("frozen", ["dynamics", "reward"])
+def test_a_frozen_network_stays_as_drawn_and_the_other_learns(frozen):
+    setting = Setting("omd", 2, frozen=frozen)
+    _, models, _ = cartpole.train(setting, VALUES | {"seeds": 1}, 1, None)
+    training = cartpole.build(setting, VALUES)
+    drawn = train._init(training, CONFIG).agent.model
+    final = ravel_pytree(drawn)[1](jnp.asarray(models["value"].to_numpy()))
+    for name in drawn:
+        pairs = zip(*map(jax.tree.leaves, (final[name], drawn[name])), strict=True)
+        moved = [bool(jnp.any(a != b)) for a, b in pairs]
+        assert any(moved) == (name != frozen)
+
+
+def test_jobs_are_a_setting_at_one_pair_of_rates():
+    cartpole = {
+        "experiments": ["selection", "parts"],
+        "agents": {
+            "omd": {"rates": {"selection": [[0.001, 0.01], [0.0003, 0.005]], "parts": [[0.1, 1]]}},
+            "vep": {"rates": {"selection": [[0.001, 0.01]]}},
+        },
+        "selection": {"widths": [3]},
+        "parts": {"widths": [1]},
+    }
+    jobs = over_settings({"cartpole": cartpole})
+    names = ["{experiment} {agent} {variant} {inner_lr} {tau}".format(**job) for job in jobs]
+    assert names == [
+        "selection omd width3 0.001 0.01",
+        "selection omd width3 0.0003 0.005",
+        "selection vep width3 0.001 0.01",
+        "parts omd width1 0.1 1",
+        "parts omd width1-leaky 0.1 1",
+        "parts omd width1-frozendynamics 0.1 1",
+        "parts omd width1-frozenreward 0.1 1",
+    ]
 
 
 def test_settings_of_the_experiments():
     width = settings_of("width", {"widths": [1, 3]}, ["omd", "mle", "vep"])
     assert [(s.agent, s.width) for s in width] == [
-        ("omd", 1), ("mle", 1), ("omd", 3), ("mle", 3), ("vep", 1), ("vep", 3),
-    ]  # fmt: skip
+        ("omd", 1),
+        ("mle", 1),
+        ("vep", 1),
+        ("omd", 3),
+        ("mle", 3),
+        ("vep", 3),
+    ]
     axes = {"model_width": 32, "distractors": [16]}
     (one,) = settings_of("distractors", axes, ["mle"])
     assert one == Setting("mle", 32, 16)
@@ -140,6 +216,7 @@ def test_a_setting_is_named_by_what_is_not_default():
         "width3": Setting("omd", 3),
         "width32-distractors16": Setting("omd", 32, 16),
         "width32-k3-warm": Setting("omd", 32, inner_steps=3, inner_optimizer="warm"),
+        "width3-leaky-frozenreward": Setting("omd", 3, activation="leaky", frozen="reward"),
         "width8-single-cg-gaussian": Setting("omd", 8, 0, 1, False, "cg", probabilistic=True),
     }
     for name, setting in names.items():

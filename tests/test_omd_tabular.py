@@ -11,6 +11,7 @@ from diffmbrl.mdp.known import two_state, uniform_start
 from diffmbrl.omd import tabular
 from diffmbrl.omd import tabular_agents as agents
 from diffmbrl.omd.tabular_agents import Model, Problem
+from diffmbrl.solve import CONVERGED, NON_FINITE
 
 MDP = two_state()
 PROBLEM = Problem(MDP, uniform_start(MDP), 0.01, "return", "published", "exact")
@@ -40,10 +41,11 @@ def test_implicit_gradient_through_the_converged_solve(objective, adjoint):
     model = random_model(0)
     zeros = jnp.zeros((2, 2))
 
+    @jax.jit
     def value(model):
         return agents.loss(problem, model, zeros, zeros)[0]
 
-    grads = jax.grad(value)(model)
+    grads = jax.jit(jax.grad(value))(model)
     leaves, structure = jax.tree.flatten(model)
     for i, leaf in enumerate(leaves):
         for index in np.ndindex(leaf.shape):
@@ -183,8 +185,19 @@ def test_unknown_names_are_refused():
 
 def test_rows_hold_the_axes_and_metrics():
     axes = {"norm_bound": [1.0, 2.0], "sigma": [0.0], "seed": [1]}
-    runs = tabular.train(PROBLEM, axes, 10, 0.01, 1)
+    runs = tabular.train(PROBLEM, axes, 500, 0.01, 1)
     assert isinstance(runs, pd.DataFrame)
     assert runs["norm_bound"].tolist() == [1.0, 2.0]
     assert (runs["return_low"] <= runs["return"]).all()
     assert not runs["diverged"].any()
+
+
+def test_how_the_solves_ended_is_kept():
+    """A solve that reaches no fixed point marks its run: here the noise makes Q overflow."""
+    axes = {"norm_bound": [1.0], "sigma": [0.0], "seed": [1]}
+    runs = tabular.train(PROBLEM, axes, 10, 0.01, 1)
+    assert runs["solver_result"].tolist() == [CONVERGED]
+    assert runs["solved"].all()
+    broken = tabular.train(PROBLEM, axes | {"sigma": [np.inf]}, 10, 0.01, 1)
+    assert broken["solver_result"].tolist() == [NON_FINITE]
+    assert not broken["solved"].any()

@@ -1,10 +1,13 @@
 """Fingerprints: what counts, what does not, and how far a closure reaches."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from diffmbrl.errors import UserError
+from diffmbrl import registry
+from diffmbrl.errors import ConfigError, UserError
+from diffmbrl.layout import LAYOUT
 from diffmbrl.pipeline import fingerprint
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -26,7 +29,8 @@ def fresh(tmp_path, monkeypatch):
 def package(tmp_path, monkeypatch):
     """An empty package in place of ours; returns a function that writes its modules."""
     root = tmp_path / "diffmbrl"
-    monkeypatch.setattr(fingerprint, "ROOT", root)
+    monkeypatch.setattr(fingerprint, "LAYOUT", replace(LAYOUT, root=root))
+    monkeypatch.setattr(registry, "LAYOUT", replace(LAYOUT, root=root))
 
     def write(**modules: str):
         for name, text in {"__init__": "", **modules}.items():
@@ -39,6 +43,10 @@ def package(tmp_path, monkeypatch):
         fingerprint.forget()
 
     return write
+
+
+def strings(stage, **settings) -> list[str]:
+    return fingerprint.of_job(stage, settings).strings()
 
 
 def hashed(source: str, path: Path) -> str:
@@ -113,88 +121,74 @@ def test_data_files_that_a_module_names_count(package, tmp_path):
     package(p__stage="NAME = 'table.csv'\nOUT = '../../requirements.txt'\n")
     (tmp_path / "diffmbrl/p/table.csv").write_text("1\n")
     fingerprint.forget()
-    first = fingerprint.of_stage("p.stage")
+    first = strings("p.stage")
     assert {s.partition("@")[0] for s in first} == {
         "diffmbrl", "diffmbrl.p", "diffmbrl.p.stage", "p/table.csv", "requirements.txt",
     }  # fmt: skip
     (tmp_path / "diffmbrl/p/table.csv").write_text("2\n")
     fingerprint.forget()
-    changed = set(fingerprint.of_stage("p.stage")) ^ set(first)
+    changed = set(strings("p.stage")) ^ set(first)
     assert {s.partition("@")[0] for s in changed} == {"p/table.csv"}
 
 
 def test_the_numerics_belong_to_stages_that_use_jax(package):
     package(p__plain="import numpy\n", p__jax="import optax\n", sweep__device="import os\n")
-    assert not fingerprint.uses_jax("p.plain")
-    assert fingerprint.uses_jax("p.jax")
+    assert not fingerprint.needs_setup("p.plain")
+    assert fingerprint.needs_setup("p.jax")
     assert "diffmbrl.sweep.device" in fingerprint.closure("p.jax")
 
 
 def test_comments_of_the_lock_do_not_count(package, tmp_path):
     package(p__stage="")
-    first = fingerprint.of_stage("p.stage")
+    first = strings("p.stage")
     (tmp_path / "requirements.txt").write_text("# via\nnumpy==1\n\n    # more\n")
     fingerprint.forget()
-    assert fingerprint.of_stage("p.stage") == first
+    assert strings("p.stage") == first
     (tmp_path / "requirements.txt").write_text("numpy==2\n")
     fingerprint.forget()
-    assert fingerprint.of_stage("p.stage") != first
+    assert strings("p.stage") != first
 
 
 def test_what_cannot_be_fingerprinted_is_named(package, tmp_path):
     package(p__broken="def f(:\n")
     with pytest.raises(UserError, match=r"no such stage .*diffmbrl\.p\.none"):
-        fingerprint.of_stage("p.none")
+        strings("p.none")
     with pytest.raises(UserError, match=r"broken\.py:1: does not parse"):
-        fingerprint.of_stage("p.broken")
+        strings("p.broken")
     package(p__stage="")
     (tmp_path / "requirements.txt").unlink()
     fingerprint.forget()
     with pytest.raises(UserError, match="not found"):
-        fingerprint.of_stage("p.stage")
+        strings("p.stage")
 
 
-def stages() -> list[str]:
-    import re
-
-    text = "".join(p.read_text() for p in (REPOSITORY / "workflow/rules").glob("*.smk"))
-    return sorted(set(re.findall(r"diffmbrl run (\S+)", text)))
+ENTRY = "LABEL = 'x'\nORDER = 0\nfrom diffmbrl.p import only_x\ndef make():\n    return 1\n"
 
 
-def test_every_rule_carries_the_fingerprint_of_the_stage_that_it_runs():
-    import re
-
-    for path in (REPOSITORY / "workflow/rules").glob("*.smk"):
-        for rule in re.split(r"(?m)^(?=rule )", path.read_text())[1:]:
-            ran = re.findall(r"diffmbrl run (\S+)", rule)
-            named = re.findall(r'\*stage\(\s*"([^"]+)"', rule)
-            assert named == ran, rule.splitlines()[0]
-            assert not ran or "+ JOB" in rule
-
-
-def test_a_rule_whose_stage_can_be_replayed_names_settings_that_it_has():
-    import importlib
-
-    found = 0
-    for stage in stages():
-        axes = getattr(importlib.import_module(f"diffmbrl.{stage}"), "AXES", {})
-        found += bool(axes)
-        rules = "".join(p.read_text() for p in (REPOSITORY / "workflow/rules").glob("*.smk"))
-        for setting in axes.values():
-            assert f"{setting.partition('.')[0]}=" in rules, (stage, setting)
-    assert found
+def test_a_job_depends_on_the_entries_that_it_uses(package):
+    package(
+        p__stage="USES = {'kind': 'p.kinds'}\nfrom diffmbrl import registry\n", registry="",
+        p__kinds__x=ENTRY, p__kinds__y="LABEL = 'y'\nORDER = 1\n", p__only_x="",
+    )  # fmt: skip
+    registry._entries.cache_clear()
+    of_x, of_y = (fingerprint.of_job("p.stage", {"kind": kind}) for kind in "xy")
+    assert set(of_x.entries["p.kinds.x"]) == {
+        "diffmbrl.p.kinds", "diffmbrl.p.kinds.x", "diffmbrl.p.only_x"
+    }  # fmt: skip
+    assert set(of_y.entries["p.kinds.y"]) == {"diffmbrl.p.kinds", "diffmbrl.p.kinds.y"}
+    package(p__kinds__x=ENTRY.replace("'x'", "'the x'"))
+    assert fingerprint.of_job("p.stage", {"kind": "x"}) == of_x  # a label is no code
+    package(p__kinds__x=ENTRY.replace("1", "2"))
+    assert [c.detail for c in of_x.changes(fingerprint.of_job("p.stage", {"kind": "x"}))] == [
+        "diffmbrl.p.kinds.x changed"
+    ]
+    assert fingerprint.of_job("p.stage", {"kind": "y"}) == of_y
+    with pytest.raises(ConfigError, match="p.kinds: has no entry 'z'; it has x, y"):
+        fingerprint.of_job("p.stage", {"kind": "z"})
 
 
-def test_planning_does_not_import_jax():
-    import subprocess
-    import sys
-
-    code = (
-        "import sys\nfrom diffmbrl.pipeline import workflow, captions, fingerprint\n"
-        f"for stage in {stages()}: fingerprint.of_stage(stage)\n"
-        "print('jax' in sys.modules)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
-    )
-    assert done.stdout.strip() == "False"
+def test_a_constant_of_another_module_counts_even_where_a_fact_is_called_so(package):
+    package(p__stage="from diffmbrl.p import look\n", p__look="COLOR = 'blue'\n")
+    before = strings("p.stage")
+    package(p__look="COLOR = 'red'\n")
+    assert strings("p.stage") != before

@@ -1,12 +1,13 @@
 """Replay of real training: a run alone gives the bytes that it gave among its lane mates."""
 
+import json
 import random
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from diffmbrl.pipeline import manifest
+from diffmbrl.pipeline import manifests
 from diffmbrl.pipeline.replay import compare_rows, narrow, replay_one
 from diffmbrl.pipeline.wrapper import run_stage
 
@@ -24,7 +25,7 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
-        (root / "requirements.txt").write_text("none\n")
+        (root / "requirements.txt").write_text("not-installed==1.0\n")
         device.configure("cpu")
         dataset = root.relative_to(root) / "data/datasets/smoke/implicit/chain.parquet"
         settings = ['domain="chain"', "seeds=[733348321,1395720285]"]
@@ -50,7 +51,7 @@ def trained(tmp_path_factory):
 @pytest.mark.parametrize("name", RULES)
 def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
     monkeypatch.chdir(trained)
-    made = manifest.read(manifest.path_of(f"data/results/smoke/implicit/chain_{name}.parquet"))
+    made = manifests.read(f"data/results/smoke/implicit/chain_{name}.parquet")
     for seed in range(2):
         done = replay_one(made, random.Random(seed), threads=1)
         assert done.same, done.detail
@@ -60,16 +61,25 @@ def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
 
 def test_outputs_of_one_name_do_not_overwrite_each_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "requirements.txt").write_text("none\n")
-    for name, value in (("curves", 1), ("predictions", 2)):
-        pd.DataFrame({"x": [value]}).to_parquet(tmp_path / f"{name}.parquet")
+    (tmp_path / "requirements.txt").write_text("not-installed==1.0\n")
     folder = Path("data/results/smoke/omd")
+    outputs = {
+        "curves": "width.parquet",
+        "models": "models/width.parquet",
+        "predictions": "predictions/width.parquet",
+    }
+    values = {
+        "agent": "mle", "variant": "width2", "steps": 20, "warmup": 10, "evaluate_every": 20,
+        "batch": 8, "epsilon": 0.1, "episodes": 1, "hidden": 4, "alpha": 0.01, "gamma": 0.99,
+        "precision": "float32", "model_lr": 1e-3, "inner_lr": "0.001", "tau": "0.01", "seeds": 1,
+        "adjoint_iterations": 2, "adjoint_damping": 1e-5,
+    }  # fmt: skip
     run_stage(
-        "omd.join", [], {name: [Path(f"{name}.parquet")] for name in ("curves", "predictions")},
-        {"curves": folder / "width.parquet", "predictions": folder / "predictions/width.parquet"},
+        "omd.cartpole", [f"{name}={json.dumps(value)}" for name, value in values.items()], {},
+        {role: folder / path for role, path in outputs.items()},
     )  # fmt: skip
-    for output in (folder / "width.parquet", folder / "predictions/width.parquet"):
-        made = manifest.read(manifest.path_of(output.as_posix()))
+    for path in outputs.values():
+        made = manifests.read(folder / path)
         done = replay_one(made, random.Random(0), threads=1)
         assert done.same, done.detail
 

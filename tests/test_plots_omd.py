@@ -4,10 +4,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 
+from diffmbrl import registry
 from diffmbrl.omd.aggregate import summarize
-from diffmbrl.plots import fig_omd_5
+from diffmbrl.plots import fig_omd_5, style
 
 METRICS = ("eval_return", "model_mse")
+LOOKS = style.looks(registry.facts("omd.agents"))
 
 
 def runs(agents, widths, seeds=(1, 2), steps=(10, 20)):
@@ -32,7 +34,7 @@ def test_figure_5_shows_the_papers_settings_or_else_what_was_run(agents, widths,
     assert set(zip(found["agent"], found["width"], strict=True)) == kept
     curves = summarize(found, ["agent", "width", "step"], METRICS)
     figure, axes = plt.subplots()
-    fig_omd_5.draw_curves(curves, axes, "eval_return")
+    fig_omd_5.draw_curves(curves, axes, LOOKS, "eval_return")
     labels = axes.get_legend_handles_labels()[1]
     assert sorted(labels) == sorted(f"{agent.upper()}, width {width}" for agent, width in kept)
     plt.close(figure)
@@ -46,3 +48,8 @@ def test_figure_5_predicts_with_the_best_run_of_the_least_width():
         ("omd", 3, 2), ("mle", 3, 2)
     }  # fmt: skip
     assert (chosen["final"] == 320).all()
+
+
+def test_entries_are_drawn_in_their_order_whatever_order_the_settings_have():
+    facts = registry.facts("omd.agents")
+    assert list(style.looks(dict(sorted(facts.items())))) == ["omd", "mle", "vep"]

@@ -1,5 +1,7 @@
 """Estimators against closed-form gradients of linear-quadratic systems."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,16 +9,37 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from diffmbrl import keys
+from diffmbrl import keys, registry
 from diffmbrl.envs import linear_quadratic as lq
 from diffmbrl.errors import ConfigError
-from diffmbrl.rpg import estimators, probe
+from diffmbrl.rpg import probe
+from diffmbrl.rpg.estimators import rp_dr
+from diffmbrl.rpg.objective import (
+    Ends,
+    Objective,
+    Segment,
+    check_horizon,
+    draw_noises,
+    unroll,
+    whole,
+)
 
 GAMMA, ALPHA, SAMPLES = 0.9, 0.2, 100_000
+ESTIMATORS = {
+    name: registry.load("rpg.estimators", name).ESTIMATOR for name in ("rp_dp", "rp_dr", "lr")
+}
+
+
+closed_form = jax.jit(lq.gradient, static_argnames="h")
 
 
 @pytest.fixture
 def problem():
+    return make_problem()
+
+
+@jax.jit
+def make_problem():
     """A system of 2 states and 1 action that ends with probability 0.05, and a rough critic."""
     key = jax.random.key(3)
     system, policy = lq.random_system(key, 2, 1, radius=0.9, ends=0.05)
@@ -25,8 +48,9 @@ def problem():
     return system, policy, lq.QuadraticCritic(half @ half.T), start
 
 
+@partial(jax.jit, static_argnames="h")
 def real_segments(system, policy, start, h, key):
-    """Segments that policy and system make, and the first states of covariance `start`."""
+    """Segments of policy and system, and where they end; first states of covariance `start`."""
 
     def one(key):
         s = jnp.linalg.cholesky(start) @ jax.random.normal(keys.fold(key, "start"), (2,))
@@ -37,7 +61,10 @@ def real_segments(system, policy, start, h, key):
             a, _ = policy.sample(states[-1], eps[i])
             actions.append(a)
             states.append(system.step(states[-1], a, xi[i]))
-        return estimators.Segment(jnp.stack(states), jnp.reshape(jnp.array(actions), (h, 1)))
+        ended = jax.random.bernoulli(keys.fold(key, "ends"), system.ends, (h,)).astype(float)
+        within = (jnp.cumsum(ended) - ended == 0).astype(float)
+        return Segment(jnp.stack(states), jnp.reshape(jnp.array(actions), (h, 1)),
+                       Ends(ended, within))  # fmt: skip
 
     return jax.vmap(one)(jax.random.split(key, SAMPLES))
 
@@ -46,8 +73,8 @@ def real_segments(system, policy, start, h, key):
 def test_closed_form_equals_the_derivative_of_the_exact_objective(problem, h):
     system, policy, critic, start = problem
     kwargs = {"h": h, "gamma": GAMMA, "alpha": ALPHA}
-    ours = lq.gradient(system, policy, critic, start, **kwargs)
-    auto = eqx.filter_grad(lambda p: lq.objective(system, p, critic, start, **kwargs))(policy)
+    ours = closed_form(system, policy, critic, start, **kwargs)
+    auto = jax.jit(jax.grad(lambda p: lq.objective(system, p, critic, start, **kwargs)))(policy)
     np.testing.assert_allclose(ravel_pytree(ours)[0], ravel_pytree(auto)[0], rtol=1e-10)
 
 
@@ -62,22 +89,20 @@ def test_closed_form_by_hand():
     np.testing.assert_allclose(grad.K, [[-4 * (-1.5 + 0.4)]], rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", estimators.KINDS)
+@pytest.mark.parametrize("kind", ESTIMATORS)
 @pytest.mark.parametrize("h", [0, 1, 5])
 def test_mean_equals_the_closed_form_within_three_standard_errors(problem, kind, h):
     system, policy, critic, start = problem
-    estimator = estimators.Estimator(kind, h, GAMMA)
+    objective = Objective(policy, system, critic, GAMMA, ALPHA)
     segments = real_segments(system, policy, start, h, jax.random.key(10))
     sample_keys = jax.random.split(jax.random.key(11), SAMPLES)
 
     def one(segment, key):
-        grad = estimator.gradient(policy, system, critic, segment, key, ALPHA)
-        return ravel_pytree(grad)[0]
+        return ravel_pytree(ESTIMATORS[kind].gradient(objective, h, segment, key))[0]
 
     samples = np.asarray(jax.jit(jax.vmap(one))(segments, sample_keys))
-    exact = ravel_pytree(lq.gradient(system, policy, critic, start, h=h, gamma=GAMMA, alpha=ALPHA))[
-        0
-    ]
+    mean = closed_form(system, policy, critic, start, h=h, gamma=GAMMA, alpha=ALPHA)
+    exact = ravel_pytree(mean)[0]
     errors = samples.std(axis=0, ddof=1) / np.sqrt(SAMPLES)
     assert np.all(np.abs(samples.mean(axis=0) - exact) < 3 * errors)
 
@@ -88,20 +113,22 @@ def test_without_noise_rp_dp_is_exact(problem, h):
     system = eqx.tree_at(lambda s: s.noise_scale, system, jnp.zeros(2))
     policy = eqx.tree_at(lambda p: p.log_std, policy, jnp.array([-60.0]))
     s0 = jnp.array([1.0, -2.0])
-    segment = estimators.Segment(s0[None], jnp.zeros((0, 1)))
-    estimator = estimators.Estimator("rp_dp", h, GAMMA)
-    ours = estimator.gradient(policy, system, critic, segment, jax.random.key(0))
-    exact = lq.gradient(system, policy, critic, jnp.outer(s0, s0), h=h, gamma=GAMMA)
+    segment = whole(s0[None], jnp.zeros((0, 1)))
+    objective = Objective(policy, system, critic, GAMMA)
+    gradient = jax.jit(ESTIMATORS["rp_dp"].gradient, static_argnums=1)
+    ours = gradient(objective, h, segment, jax.random.key(0))
+    exact = closed_form(system, policy, critic, jnp.outer(s0, s0), h=h, gamma=GAMMA)
     np.testing.assert_allclose(ours.K, exact.K, rtol=1e-5)
 
 
 def test_inferred_noises_reproduce_the_segment(problem):
-    system, policy, _critic, start = problem
+    system, policy, critic, start = problem
     segment = jax.tree.map(
         lambda x: x[0], real_segments(system, policy, start, 4, jax.random.key(1))
     )
     other = lq.LinearPolicy(policy.K + 1, policy.log_std - 0.5)
-    eps, xi = estimators.infer_noise(other, system, segment, 4, jnp.zeros((5, 1)))
+    objective = Objective(other, system, critic, GAMMA)
+    eps, xi = rp_dr.infer_noises(objective, 4, segment, jnp.zeros((5, 1)))
     s = segment.states[0]
     for i in range(4):
         a, _ = other.sample(s, eps[i])
@@ -116,22 +143,44 @@ def test_termination_discounts_each_later_step_once():
     class World(eqx.Module):
         noise_scale: float = 0.0
 
-        def step(self, s, a, noise):
-            return s + 1
+        def observe(self, s):
+            return s
 
-        def reward(self, s, a):
-            return jnp.ones(())
-
-        def terminates(self, s, a, s_next):
-            return jnp.array([0.5, 0.2, 0.1])[s[0].astype(int)]
+        def transition(self, s, a, noise):
+            return s + 1, jnp.ones(()), jnp.array([0.5, 0.2, 0.1])[s[0].astype(int)]
 
     policy = lq.LinearPolicy(jnp.zeros((1, 1)), jnp.zeros(1))
-    total = estimators.unroll(
-        policy, World(), lambda s, a: 1.0, jnp.zeros(1), jnp.zeros((4, 1)), jnp.zeros((3, 1)),
-        0.9, 0.0,
-    )  # fmt: skip
+    objective = Objective(policy, World(), lambda s, a: 1.0, 0.9)
+    total = unroll(objective, jnp.zeros(1), jnp.zeros((4, 1)), jnp.zeros((3, 1)))
     expected = 1 + 0.9 * 0.5 * (1 + 0.9 * 0.8 * (1 + 0.9 * 0.9 * 1))
     np.testing.assert_allclose(total, expected, rtol=1e-12)
+
+
+def test_a_segment_that_ends_early_counts_its_own_steps_only(problem):
+    """Rewards of the steps before the end, then the critic after a time limit, nothing else."""
+    system, policy, critic, start = problem
+    system = eqx.tree_at(lambda s: s.ends, system, jnp.zeros(()))
+    segments = real_segments(system, policy, start, 4, jax.random.key(2))
+    states, actions, _ = jax.tree.map(lambda x: x[0], segments)
+    elsewhere = states.at[3:].set(50.0)  # of another episode
+    within, key = jnp.array([1.0, 1.0, 0.0, 0.0]), jax.random.key(0)
+    objective = Objective(policy, system, critic, GAMMA, ALPHA)
+
+    def value(states, ended):
+        segment = Segment(states, actions, Ends(jnp.array([0.0, ended, 0.0, 0.0]), within))
+        return rp_dr.surrogate(objective, 4, segment, key)
+
+    drawn = draw_noises(objective, 4, whole(states, actions), key)[0][4:]
+    short = whole(states[:3], actions[:2])
+    eps, xi = rp_dr.infer_noises(objective, 2, short, jnp.concatenate([drawn] * 3))
+    cut = unroll(objective, states[0], eps, xi)
+    np.testing.assert_allclose(value(elsewhere, 0.0), cut, rtol=1e-10)
+    soft = [
+        system.reward(s, a) - ALPHA * policy.sample(s, e)[1]
+        for s, a, e in zip(states[:2], actions[:2], eps[:2], strict=True)
+    ]
+    np.testing.assert_allclose(value(elsewhere, 1.0), soft[0] + GAMMA * soft[1], rtol=1e-10)
+    assert np.all(np.isfinite(jax.grad(lambda s: value(s, 0.0))(elsewhere)))
 
 
 def test_probe_returns_the_trace_of_a_known_gaussian():
@@ -163,22 +212,19 @@ def test_probe_by_hand():
 def test_variance_falls_as_one_over_n(problem):
     """tr Cov of the mean of n samples times n stays tr(Sigma)."""
     system, policy, critic, _ = problem
-    estimator = estimators.Estimator("rp_dp", 3, GAMMA)
-    segment = estimators.Segment(jnp.array([[1.0, -1.0]]), jnp.zeros((0, 1)))
+    objective = Objective(policy, system, critic, GAMMA)
+    segment = whole(jnp.array([[1.0, -1.0]]), jnp.zeros((0, 1)))
 
-    def sample(key):
-        return ravel_pytree(estimator.gradient(policy, system, critic, segment, key))[0]
-
-    def mean_of(n):
+    @jax.jit
+    def samples(keys):
         def one(key):
-            ks = jax.random.split(key, n)
-            return jax.vmap(sample)(ks).mean(0)
+            return ravel_pytree(ESTIMATORS["rp_dp"].gradient(objective, 3, segment, key))[0]
 
-        return one
+        return jax.lax.map(one, keys.reshape(-1), batch_size=1000).reshape(*keys.shape, -1)
 
     def trace(n):
-        each = jax.random.split(jax.random.key(n), (4, 1000))
-        return float(n * probe.pool(probe.measure(mean_of(n), each)).trace)
+        groups = samples(jax.random.split(jax.random.key(n), (4, 1000, 16)))[:, :, :n]
+        return float(n * probe.pool(probe.measure(lambda group: group.mean(0), groups)).trace)
 
     traces = [trace(n) for n in (1, 4, 16)]
     np.testing.assert_allclose(traces[1:], traces[0], rtol=0.15)
@@ -187,15 +233,10 @@ def test_variance_falls_as_one_over_n(problem):
 @pytest.mark.parametrize("h", [-1, 1.5, True, "3"])
 def test_bad_horizons_are_refused(h):
     with pytest.raises(ConfigError, match="horizon"):
-        estimators.Estimator("rp_dp", h, GAMMA)
+        check_horizon(h)
 
 
 def test_a_horizon_longer_than_any_segment_is_refused():
     with pytest.raises(ConfigError, match="200 steps"):
-        estimators.check_horizon(201, 200)
-    estimators.check_horizon(200, 200)
-
-
-def test_unknown_estimators_are_refused():
-    with pytest.raises(ConfigError, match="rp_dq"):
-        estimators.Estimator("rp_dq", 1, GAMMA)
+        check_horizon(201, 200)
+    check_horizon(200, 200)

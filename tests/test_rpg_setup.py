@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-import yaml
 
+from diffmbrl import config, registry
 from diffmbrl.errors import ConfigError
-from diffmbrl.rpg import setup
+from diffmbrl.pipeline.stage import Job
+from diffmbrl.rpg import exact, gradients, horizon, landscape, rules, setup, smoothness, theory
+from diffmbrl.rpg.objective import Estimator
 
-SETTINGS = yaml.safe_load((Path(__file__).parents[1] / "config/rpg.yaml").read_text())
+ROOT = Path(__file__).parents[1]
+SETTINGS = config.load(ROOT).settings("rpg", "laptop")
+ARM = {"sn": "none", "layers": "hidden", "init": "orthogonal", "clip": 0, "rates": [0.001],
+       "seeds": 1}  # fmt: skip
 
 
 def learner(estimator="rp_dp", h=3, **change):
@@ -17,8 +23,10 @@ def learner(estimator="rp_dp", h=3, **change):
 
 
 def test_the_config_makes_every_learner():
-    for estimator, h in SETTINGS["horizons"].items():
-        assert learner(estimator, h).h == h
+    for job in rules.trained(SETTINGS):
+        h = setup.steps(job["horizon"])
+        assert learner(job["estimator"], h).h == h
+    assert rules.longest(SETTINGS)[0] == {"task": "hybrid", "horizon": "h20"}
 
 
 @pytest.mark.parametrize(("h", "word"), [(-1, "at least 0"), (201, "200 steps"), (2.5, "whole")])
@@ -33,30 +41,75 @@ def test_model_segments_longer_than_an_episode():
 
 
 def test_unknown_names():
-    with pytest.raises(
-        ConfigError, match="task = 'cartpole': unknown; use one of pendulum, hybrid"
-    ):
+    with pytest.raises(ConfigError, match="rpg.tasks: has no entry 'cartpole'; it has pendulum"):
         setup.environment("cartpole")
-    with pytest.raises(ConfigError, match="estimator = 'svg'"):
+    with pytest.raises(ConfigError, match="rpg.estimators: has no entry 'svg'"):
         learner("svg")
-    with pytest.raises(ConfigError, match="sn_layers = 'first'"):
-        learner(sn_layers="first")
-    with pytest.raises(ConfigError, match="placement 'critic'"):
-        setup.runs([["critic", "orthogonal", 1]], 1.0)
-    with pytest.raises(ConfigError, match="init 'zeros'"):
-        setup.runs([["none", "zeros", 1]], 1.0)
-
-
-@pytest.mark.parametrize("target", [0, -1.0])
-def test_targets_must_be_positive(target):
-    with pytest.raises(ConfigError, match="sn_target"):
-        setup.runs([["none", "orthogonal", 1]], target)
+    for key, value in (("sn", "critic"), ("layers", "first"), ("init", "zeros")):
+        with pytest.raises(ConfigError, match=f"{key} = '{value}': unknown; use one of"):
+            setup.runs([{**ARM, key: value}])
 
 
 def test_runs_and_their_arrays():
-    runs = setup.runs([["model", "uniform", 2], ["none", "orthogonal", 1]], 1.5)
+    first = {**ARM, "sn": "model", "init": "uniform", "seeds": 2, "rates": [0.1, 0.2]}
+    runs = setup.runs([first, {**ARM, "layers": "all", "clip": 3}])
     arrays = setup.configs(runs, 1.5)
-    assert arrays["seed"].tolist() == [0, 1, 0]
-    assert arrays["sn_model"].tolist() == [True, True, False]
-    assert arrays["sn_policy"].tolist() == [False] * 3
-    assert arrays["uniform"].tolist() == [True, True, False]
+    assert arrays["seed"].tolist() == [0, 1, 0, 1, 0]
+    np.testing.assert_allclose(arrays["rate"], [0.1, 0.1, 0.2, 0.2, 0.001])
+    assert arrays["model"].tolist() == [True] * 4 + [False]
+    assert arrays["policy"].tolist() == [False] * 5
+    assert arrays["every"].tolist() == [False] * 4 + [True]
+    assert arrays["uniform"].tolist() == [True] * 4 + [False]
+    assert arrays["clip"].tolist() == [np.inf] * 4 + [3]
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "change", "message"),
+    [
+        (
+            gradients,
+            "gradients",
+            {"samples": 100},
+            "gradients.samples = 100: must be a multiple of 32",
+        ),
+        (exact, "exact", {"samples": 25}, "exact.samples = 25: must be a multiple of 10"),
+        (
+            landscape,
+            "landscape",
+            {"states": 165},
+            "landscape.states = 165: must be at most schedule.stored_segments = 64",
+        ),
+        (
+            smoothness,
+            "smoothness",
+            {"samples": 100},
+            "smoothness.samples = 100: must be a multiple of 64",
+        ),
+        (horizon, "horizon_study", {"horizons": [0, -1]}, "horizon = -1: must be a whole number"),
+        (theory, "theory", {"horizons": [1, -1]}, "horizon = -1: must be a whole number"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_counts_that_do_not_fit_are_refused_before_any_work(
+    stage, section, change, message, monkeypatch
+):
+    """Before any work: there are no inputs to read, and nothing may be compiled."""
+    monkeypatch.setattr("jax.jit", None)
+    settings = {"task": "hybrid", "learner": SETTINGS["learner"], "horizon": "h3", "arms": [ARM]}
+    settings["schedule"] = SETTINGS["tasks"]["hybrid"]["schedule"]
+    settings |= {"gamma": 0.99, section: {**SETTINGS[section], **change}}
+    with pytest.raises(ConfigError) as error:
+        stage.run(Job(settings, {}, {}, 1, Path("scratch")))
+    assert str(error.value).startswith(message)
+
+
+def test_entries_state_what_figures_and_claims_need():
+    found = registry.facts("rpg.estimators")
+    assert list(found) == ["sac", "rp_dp", "rp_dr", "lr"]
+    assert found["rp_dp"]["LABEL"] == "RP-DP"
+    for name in found:
+        assert isinstance(setup.estimator(name), Estimator)
+    for name, facts in registry.facts("rpg.tasks").items():
+        assert {"LABEL", "COLOR", "ORDER", "SOLVED"} <= set(facts)
+        assert setup.environment(name).time_limit > 0
+    assert registry.facts("rpg.tasks")["pendulum"]["SOLVED"] == -200

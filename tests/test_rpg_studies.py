@@ -1,28 +1,69 @@
 """The studies: exact references, rows of the tables, and the theory's slopes where known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 
+from diffmbrl.agents import sac
 from diffmbrl.envs import linear_quadratic as lq
 from diffmbrl.envs.hybrid import Hybrid
+from diffmbrl.nets import mlp as nets
 from diffmbrl.nets import spectral
-from diffmbrl.rpg import aggregate, gradients, horizon, landscape, smoothness, theory, train
+from diffmbrl.rpg import (
+    aggregate,
+    claims,
+    convergence,
+    fitting,
+    gradients,
+    horizon,
+    landscape,
+    linear,
+    theory,
+    train,
+)
 from diffmbrl.rpg import model as models
-from diffmbrl.rpg.training import Schedule
+from diffmbrl.rpg.schedule import Schedule
 
 
 def test_full_gradient_is_the_limit_of_long_horizons():
-    key = jax.random.key(0)
-    system, policy = lq.random_system(key, 3, 2, radius=0.9, ends=0.02)
     cover, gamma = jnp.diag(jnp.array([1.0, 2.0, 0.5])), 0.95
-    critic = lq.true_critic(system, policy, gamma)
-    long = lq.gradient(system, policy, critic, cover, h=400, gamma=gamma)
-    np.testing.assert_allclose(
-        horizon.full_gradient(system, policy, gamma, cover), long.K, rtol=1e-8
-    )
+
+    @jax.jit
+    def both(key):
+        system, policy = lq.random_system(key, 3, 2, radius=0.9, ends=0.02)
+        critic = lq.true_critic(system, policy, gamma)
+        long = lq.gradient(system, policy, critic, cover, h=400, gamma=gamma)
+        return horizon.full_gradient(system, policy, gamma, cover), long.K
+
+    np.testing.assert_allclose(*both(jax.random.key(0)), rtol=1e-8)
+
+
+def test_full_gradient_is_the_derivative_of_the_whole_return():
+    cover, gamma = jnp.diag(jnp.array([1.0, 2.0, 0.5])), 0.95
+
+    @jax.jit
+    def both(key):
+        system, policy = lq.random_system(key, 3, 2, radius=0.9, ends=0.02)
+        ours = horizon.full_gradient(system, policy, gamma, cover)
+        return ours, jax.grad(lambda p: horizon.whole_return(system, p, gamma, cover))(policy).K
+
+    np.testing.assert_allclose(*both(jax.random.key(5)), rtol=1e-8)
+
+
+def test_whole_return_is_the_limit_of_long_sums():
+    cover, nothing = jnp.eye(3), lq.QuadraticCritic(jnp.zeros((5, 5)))
+
+    @jax.jit
+    def both(key):
+        system, policy = lq.random_system(key, 3, 2, radius=0.9)
+        total = lq.objective(system, policy, nothing, cover, h=150, gamma=0.8)
+        return horizon.whole_return(system, policy, 0.8, cover), total
+
+    np.testing.assert_allclose(*both(jax.random.key(6)), rtol=1e-10)
 
 
 def test_true_critic_solves_the_bellman_equation():
@@ -41,45 +82,58 @@ def test_injected_errors_have_the_sizes_asked_for():
     key = jax.random.key(2)
     system, policy = lq.random_system(key, 3, 2, radius=0.9)
     critic = lq.true_critic(system, policy, 0.9)
-    wrong, off = horizon.disturb(key, system, critic, 0.2, 0.3)
+    wrong, off = linear.disturb(key, system, critic, 0.2, 0.3)
     np.testing.assert_allclose(jnp.linalg.norm(wrong.A - system.A, 2), 0.2, rtol=1e-10)
     relative = jnp.linalg.norm(off.H - critic.H, 2) / jnp.linalg.norm(critic.H, 2)
     np.testing.assert_allclose(relative, 0.3, rtol=1e-10)
 
 
 def test_best_horizon_moves_the_way_the_formula_says():
-    def best(model_error, critic_error):
-        given = horizon.problem(0.9, 0, 0.95, model_error, critic_error)
-        biases = [
-            float(horizon.measure(given, h=h, samples=2)["bias_same"]) for h in range(0, 16, 3)
-        ]
-        return int(np.argmin(biases))
+    cases = jax.jit(jax.vmap(partial(horizon.case, 0, 0.9, 0.95)))
+    given = cases(jnp.array([0.3, 0.01]), jnp.array([0.01, 1.0]))  # errors of model, of critic
 
-    assert best(0.3, 0.01) < best(0.01, 1.0)
+    one = jax.jit(jax.vmap(partial(horizon.measure, longest=15, samples=2), (0, None)))
+
+    def biases(h):
+        return one(given, h)["bias_same"]
+
+    best = np.argmin([biases(h) for h in range(0, 16, 3)], axis=0)
+    assert best[0] < best[1]
 
 
 @pytest.mark.parametrize("h", [2, 8])
 def test_bias_is_linear_in_small_model_errors_and_absent_without(h):
-    found = [float(theory.bias(theory.wrong_model(0, e), h=h)[0]) for e in (0.0, 1e-4, 2e-4)]
+    bias = jax.jit(lambda error: theory.bias(theory.wrong_model(0, error), h, h)[0])
+    found = [float(bias(error)) for error in (0.0, 1e-4, 2e-4)]
     assert found[0] < 1e-12
     np.testing.assert_allclose(found[2] / found[1], 2, rtol=0.01)
 
 
 def test_variance_grows_with_the_lipschitz_constant_as_predicted():
     """d log tr / d h at large h is 4 log L, up to powers of h; at L < 1 the trace levels off."""
-    steep, flat = (
-        [float(theory.trace(theory.growing(0, L), h=h, samples=400)) for h in (40, 60)]
-        for L in (1.2, 0.7)
-    )
+    given = jax.jit(jax.vmap(partial(theory.growing, 0)))(jnp.array([1.2, 0.7]))
+
+    def traces(h):
+        return jax.jit(jax.vmap(partial(theory.trace, h=h, longest=60, samples=400)))(given)
+
+    steep, flat = np.transpose([traces(40), traces(60)])
     slope = np.log(steep[1] / steep[0]) / 20
     assert 4 * np.log(1.2) < slope < 4 * np.log(1.2) + 4 * np.log(60 / 40) / 20 + 0.05
     assert flat[1] / flat[0] < 4
 
 
-def test_variance_of_a_mean_is_one_nth():
-    given = theory.wrong_critic(0, 0.9)
-    one, many = (float(theory.trace(given, h=2, samples=2000, batch=n)) for n in (1, 10))
-    np.testing.assert_allclose(one / many, 10, rtol=0.2)
+def test_horizons_up_to_the_longest_share_one_program():
+    given = jax.jit(theory.growing)(0, 1.1)
+    key = jax.random.key(0)
+    exact, sampled = (
+        jax.jit(gradient, static_argnums=2)
+        for gradient in (linear.exact_gradient, linear.sampled_gradient)
+    )
+    for h in (0, 2, 5):
+        short, long = (exact(given.right, h, longest) for longest in (h, 7))
+        np.testing.assert_allclose(short, long, rtol=1e-12)
+    found, alone = (sampled(given.right, 0, longest, key) for longest in (7, 0))
+    np.testing.assert_allclose(found, 0 * alone, atol=1e-12)  # no step, and the critic is 0
 
 
 def test_joined_segments_drop_the_repeated_entry():
@@ -91,22 +145,12 @@ def test_training_table_has_a_row_for_each_evaluation_and_marks_divergence():
     schedule = Schedule(500, 100, 10, 200, 2, 1, 4, 5)
     runs = [{"sn": "none", "init": "orthogonal", "seed": s} for s in (0, 1)]
     returns = np.array([[[[1.0, 3.0], [2.0, 2.0], [0.0, 4.0]]], [[[1.0, np.nan]] * 3]])
-    table = train.table(runs, {"returns": returns}, schedule, "pendulum", "sac", 0)
+    what = {"task": "pendulum", "estimator": "sac", "horizon": 0}
+    table = train.table(what, runs, {"returns": returns}, schedule)
     assert table["step"].tolist() == [100, 300, 500] * 2
     assert table["return_mean"][:3].tolist() == [2, 2, 2]
     np.testing.assert_allclose(table["return_sd"][:3], [2**0.5, 0, 8**0.5])
     assert table["diverged"].tolist() == [False] * 3 + [True] * 3
-
-
-def test_stratified_moments_by_hand():
-    """Two states with means 1 and 3, two samples each: mean 2, noise (2/2 + 2/2)/4 = 0.5."""
-    each = gradients.Moments(
-        jnp.array([2.0, 2.0]), jnp.array([[2.0], [6.0]]), jnp.array([4.0, 20.0])
-    )
-    np.testing.assert_allclose(each.trace, [2, 2])
-    np.testing.assert_allclose(gradients._stratified_square(each), 4 - 0.5)
-    other = gradients.Moments(jnp.array([2.0, 2.0]), jnp.zeros((2, 1)), jnp.zeros(2))
-    np.testing.assert_allclose(gradients._stratified_distance(each, other), 4 - 0.5)
 
 
 def test_directions_have_the_norms_of_what_they_change():
@@ -117,49 +161,281 @@ def test_directions_have_the_norms_of_what_they_change():
 
 def test_segments_of_the_dial_are_the_environments():
     env = Hybrid(20.0)
-    data = smoothness.collect(env, jax.random.PRNGKey(0), 6)
+    data = jax.device_get(jax.jit(lambda key: fitting.collect(env, key, 6))(jax.random.PRNGKey(0)))
+    step = jax.jit(env.step)
     for i in range(6):
         for t in range(4):
-            following, reward, _ = env.step(data.states[i, t], data.actions[i, t])
+            following, reward, _ = step(data.states[i, t], data.actions[i, t])
             np.testing.assert_allclose(data.states[i, t + 1], following, atol=1e-5)
             np.testing.assert_allclose(data.rewards[i, t], reward, atol=1e-5)
 
 
-def test_fitted_models_are_normalised_only_where_asked():
+@pytest.mark.parametrize(
+    ("sigma", "every", "normalised"), [(1.5, True, 3), (1.5, False, 2), (0.0, False, 0)]
+)
+def test_fitted_models_are_normalised_only_where_asked(sigma, every, normalised):
     plan = {"width": 8, "depth": 2, "batch": 8, "learning_rate": 0.01, "model_updates": 30}
-    data = smoothness.collect(Hybrid(5.0), jax.random.PRNGKey(0), 50)
-    for target, close in ((1.5, True), (0.0, False)):
-        fitted = smoothness.fit(plan, data, jnp.float32(target), jax.random.PRNGKey(1))
-        norms = np.asarray(spectral.exact(smoothness.used(fitted, jnp.float32(target)).dynamics))
-        assert np.allclose(norms, 1.5, rtol=0.01) == close
-        error = models.loss(
-            fitted.model, data._replace(states=fitted.normaliser.apply(data.states))
-        )
-        assert np.isfinite(error)
+    target = fitting.Target(jnp.float32(sigma), jnp.asarray(every))
 
+    @jax.jit
+    def study(target):
+        data = fitting.collect(Hybrid(5.0), jax.random.PRNGKey(0), 50)
+        data = data._replace(states=fitting.statistics(data.states).apply(data.states))
+        fitted = fitting.fit(plan, data, target, jax.random.PRNGKey(1))
+        norms = spectral.exact(fitting.used(fitted, target).dynamics)
+        return norms, models.loss(fitted.model, data)
 
-def test_intervals_contain_the_mean_and_leave_out_what_is_not_finite():
-    mean, low, high = aggregate.interval([1.0, 2.0, 3.0, np.nan])
-    assert (mean, low <= mean <= high) == (2.0, True)
-    assert aggregate.interval([1.0, 2.0, 3.0]) == aggregate.interval([1.0, 2.0, 3.0])
-    assert np.isnan(aggregate.interval([])[0])
+    norms, error = study(target)
+    assert np.sum(np.isclose(norms, 1.5, rtol=0.01)) == normalised
+    assert np.isfinite(error)
 
 
 def test_best_horizons_by_hand():
     frame = pd.DataFrame({
-        "gamma": 0.9, "model_error": 0.1, "critic_error": 0.2, "seed": 0, "formula": 6.7,
-        "horizon": [0, 1, 2], "bias_same": [3.0, 1.0, 2.0], "bias_full": [3.0, 2.0, 1.0],
-        "trace": [0.0, 640.0, 64.0], "diverged": False,
+        "radius": 0.9, "gamma": 0.9, "model_error": 0.1, "critic_error": 0.2, "seed": 0,
+        "formula": 6.7, "horizon": [0, 1, 2, 3], "bias_same": [3.0, 1.0, 2.0, 0.95],
+        "bias_full": [3.0, 2.0, 1.0, 1.0], "trace": [0.0, 640.0, 64.0, 640.0], "diverged": False,
     })  # fmt: skip
-    (row,) = aggregate.best_horizons(frame).to_dict("records")
-    assert (row["best_bias_same"], row["best_bias_full"]) == (1, 2)
-    assert (row["best_error_same"], row["best_error_full"]) == (0, 2)  # 3, 11, 3; 3, 12, 2
+    (row,) = aggregate.best_horizons(frame, 64).to_dict("records")
+    assert (row["best_bias_same"], row["best_bias_full"]) == (1, 2)  # 1.0 is near 0.95
+    assert (row["best_error_same"], row["best_error_full"]) == (0, 2)  # 3, 11, 3, 10.95; ..., 2
+    assert row["largest"] == 3
 
 
-def test_error_of_a_batch_by_hand():
-    frame = pd.DataFrame({"bias_model": [2.0], "bias_reference": [3.0], "trace": [64.0],
-                          "reference_square": [4.0], "true_square": [8.0]})  # fmt: skip
-    row = aggregate.with_errors(frame).iloc[0]
-    assert row["relative_bias_model"] == 0.25
-    assert row["relative_bias_reference"] == 0.75
-    assert row["error_model"] == (2 + 1) / 8
+ARM = {"sn": "none", "layers": "hidden", "init": "orthogonal", "clip": 0.0, "rate": 0.1}
+
+
+def run_table(**columns):
+    """Runs of one task: RP-DP at h = 1 and 20, none and both, 5 seeds; columns by function."""
+    rows = [
+        {"task": "hybrid", "estimator": "rp_dp", "horizon": h, **ARM, "sn": sn, "seed": seed}
+        for h in (1, 20) for sn in ("none", "both") for seed in range(5)
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    for name, value in columns.items():
+        frame[name] = [value(row) for row in rows]
+    return frame
+
+
+def test_runs_summarise_curves_and_last_gradients():
+    curves = pd.DataFrame({
+        "task": "hybrid", "estimator": "rp_dp", "horizon": 3, **ARM, "seed": [0, 0, 0, 1, 1, 1],
+        "step": [0, 1, 2] * 2, "return_mean": [-9.0, -4.0, -2.0, -9.0, np.nan, -2.0],
+        "sn_error": [0.1, 0.3, 0.2] * 2, "local_max_model": [1.0, 2.0, 3.0] * 2, "within": 1.0,
+        "model_loss": 0.5, "diverged": [False] * 4 + [True, False],
+    })  # fmt: skip
+    measured = pd.DataFrame({
+        "task": "hybrid", "estimator": "rp_dp", "horizon": 3, **ARM, "seed": [0, 0],
+        "snapshot": [0, 2], "ratio": [5.0, 7.0], "action_ratio": 1.0, "cosine": 0.5,
+        "true_cosine": 0.6, "trace": 1.0, "model_error_1": 0.1, "model_error_h": 0.2,
+    })  # fmt: skip
+    one, other = aggregate.runs(curves, measured).to_dict("records")
+    assert (one["first"], one["area"], one["final"]) == (-9, -3, -3)
+    assert (one["ratio"], one["sn_error"], one["local_max_model"]) == (7, 0.3, 3)
+    assert other["diverged"]
+    assert np.isnan(other["area"])
+    assert np.isnan(other["ratio"])
+
+
+def test_gradients_are_scale_free_by_hand():
+    values = {"trace": 4.0, "sample_square": 2.0, "action_trace": 3.0, "action_square": 6.0}
+    frame = pd.DataFrame([{**values, "true_square": -1.0, "bias_square": 2.0}])
+    row = aggregate.gradients(frame).iloc[0]
+    assert (row["ratio"], row["action_ratio"]) == (2, 0.5)
+    assert np.isnan(row["relative_bias"])
+
+
+def test_what_a_normalised_model_loses_by_hand():
+    frame = pd.DataFrame({
+        "stiffness": [1.0, 1.0, 1.0], "seed": [0, 0, 0], "sn": ["none", "model", "true system"],
+        "return_trained": [-2.0, -5.0, -1.0], "bias_model": 1.0, "trace": 64.0,
+    })  # fmt: skip
+    table = aggregate.smoothness(frame, 32)
+    assert table["lost"].tolist() == [0, 3, -1]
+    assert table["gradient_error"].tolist() == [3] * 3
+
+
+def test_rates_are_chosen_by_one_seed_and_reported_on_the_others():
+    frame = pd.DataFrame({
+        "task": "hybrid", "horizon": 3, "sn": "none", "layers": "hidden", "target": 0.0,
+        "batch": 1, "relative_step": [0.1, 0.3, 0.9] * 2, "seed": [0] * 3 + [1] * 3,
+        "return_end": [1.0, 3.0, 9.0, 8.0, 2.0, 9.0],
+        "diverged": [False, False, True, False, False, False],
+        "progress": 1.0, "bias_square": -1.0, "noise": 2.0,
+    })  # fmt: skip
+    (row,) = aggregate.tuned(frame).to_dict("records")
+    assert (row["seed"], row["relative_step"], row["return_end"]) == (1, 0.3, 2)
+    assert row["predicted"] == 3
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"), [(-1.0, "agrees"), (1.0, "disagrees"), (0.0, "inconclusive")]
+)
+def test_variance_claims_follow_their_data(effect, verdict):
+    """Both lowers the ratio by 10^effect at h = 20, by a noise that averages to 0 at h = 1."""
+    noise = [-0.2, -0.1, 0.0, 0.1, 0.2]
+
+    def ratio(row):
+        moved = row["sn"] == "both"
+        return 10 ** (moved * (effect * (row["horizon"] == 20) + noise[row["seed"]]))
+
+    runs = run_table(ratio=ratio)
+    swap = runs[runs["horizon"] == 20].replace({"sn": {"both": "hidden"}})
+    swap = swap.rename(columns={"sn": "model"})
+    assert claims.variance(runs, swap).verdict == verdict
+    if verdict == "agrees":
+        other = swap.assign(ratio=1 / swap["ratio"])
+        assert claims.variance(runs, other).verdict == "disagrees"
+    wobble = runs.assign(ratio=runs["ratio"] ** (1 + (runs["horizon"] == 1)))
+    assert claims.variance_by_h(wobble).verdict == verdict
+
+
+def test_returns_claims_follow_their_data():
+    def area(row):
+        lost = 5.0 * (row["sn"] == "both") * (row["horizon"] == 1)
+        return -10 + 0.1 * row["seed"] * (row["sn"] == "both") - lost
+
+    runs = run_table(area=area, first=lambda row: -20.0, final=lambda row: -10.0)
+    assert claims.keeps_returns(runs).verdict == "disagrees"  # at h = 1: half the span
+    assert claims.returns_by_h(runs).verdict == "agrees"
+    assert claims.keeps_returns(runs[runs["horizon"] == 20]).verdict == "agrees"
+    assert claims.mujoco(runs).verdict == "not tested"
+    sac = runs[(runs["horizon"] == 20) & (runs["sn"] == "none")].assign(
+        estimator="sac", horizon=0, area=lambda t: -12 - 0.1 * t["seed"]
+    )
+    assert (
+        claims.model_free(pd.concat([runs.replace({"horizon": {1: 3}}), sac])).verdict == "agrees"
+    )
+
+
+def test_lipschitz_claims_look_at_what_is_normalised():
+    runs = run_table(
+        local_max_policy=lambda row: 0.9 if row["sn"] == "both" else 7.0,
+        local_max_model=lambda row: 0.9,
+        sn_error=lambda row: 0.01,
+    )
+    runs = pd.concat([runs, runs.assign(layers="all")])
+    assert claims.bounded(runs).verdict == "agrees"
+    assert claims.bounded(runs.assign(local_max_model=1.5)).verdict == "disagrees"
+    assert claims.bounded(runs.assign(sn_error=0.1)).verdict == "disagrees"
+
+
+def growing(level, h):
+    return level ** (4 * h) * h**2 if level > 1 else h**3
+
+
+def theory_table(value):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame(
+        [
+            {"study": study, "x": x, "horizon": h, "seed": seed,
+             "value": value(study, x, h) * np.exp(0.01 * rng.normal())}
+            for study in ("growth", "critic") for x in (1.0, 1.1, 1.2)
+            for h in (2, 4, 8, 16, 32) for seed in range(5)
+        ]
+    )  # fmt: skip
+
+
+def test_theory_claims_follow_their_data():
+    table = theory_table(lambda study, x, h: growing(x, h) if study == "growth" else 0.8**h)
+    assert claims.degree(table).verdict == "agrees"
+    assert claims.growth(table).verdict == "agrees"
+    flat = theory_table(lambda study, x, h: 1.0 if study == "growth" else 1.2**h)
+    assert claims.degree(flat).verdict != "agrees"
+    assert claims.growth(flat).verdict == "disagrees"
+    best = pd.DataFrame({"seed": range(5), "model_error": 0.01, "best_bias_full": [5, 8, 5, 8, 5]})
+    assert claims.accurate(table, best).verdict == "agrees"
+    assert claims.accurate(flat, best).verdict == "disagrees"
+
+
+def test_best_horizon_claim_follows_its_data():
+    rows = [{"seed": seed, "formula": f, "best_bias_full": f + seed % 2 * (f == 4),
+             "best_error_full": -f} for seed in range(5) for f in (1, 2, 4, 8)]  # fmt: skip
+    table = pd.DataFrame(rows)
+    assert claims.best_horizon(table).verdict == "disagrees"
+    assert claims.best_horizon(table.assign(best_error_full=table["formula"])).verdict == "agrees"
+
+
+def test_convergence_claim_sees_what_normalisation_adds_beyond():
+    rng = np.random.default_rng(1)
+    rows = [
+        {"task": "hybrid", "seed": seed, "horizon": 3, "batch": n, "target": target,
+         "diverged": False, "sn": "model" if target else "none", "predicted": 10.0 / n,
+         "grad_square": 3.0 / n * np.exp(0.01 * rng.normal())}
+        for seed in range(1, 6) for n in (1, 4, 16, 64) for target in (0.0, 1.0, 2.0)
+    ]  # fmt: skip
+    table = pd.DataFrame(rows)
+    assert claims.converges(table).verdict == "agrees"
+    beyond = table.assign(grad_square=table["grad_square"] * (1 + 9 * (table["target"] > 0)))
+    assert claims.converges(beyond).verdict == "disagrees"
+
+
+def test_what_policies_lose_at_the_hardest_floor_is_judged():
+    table = pd.DataFrame({
+        "stiffness": [1.0, 100.0] * 5, "sn": "model", "target": 1.0, "layers": "all",
+        "lost": [0.0, 4.0, 0.0, 5.0, 0.0, 6.0, 0.0, 4.5, 0.0, 5.5],
+    })  # fmt: skip
+    assert claims.hurts(table).verdict == "agrees"
+    assert claims.hurts(table.assign(lost=-table["lost"])).verdict == "disagrees"
+
+
+def test_ascent_on_a_quadratic_measures_what_the_corollary_is_made_of():
+    """J = -|x|^2 / 2 in 3 dimensions; gradients are off by (0.1, 0, 0) and noise of variance 4."""
+    bias, scale = jnp.array([0.1, 0.0, 0.0]), 2.0
+
+    def look(x, key):
+        return {"grad_square": jnp.sum(x**2), "bias_square": jnp.sum(bias**2),
+                "trace": jnp.asarray(3 * scale**2), "value": -0.5 * jnp.sum(x**2)}  # fmt: skip
+
+    problem = convergence.Problem(
+        jnp.array([2.0, 0.0, 0.0]),
+        lambda x, key: bias - x + scale * jax.random.normal(key, (3,)),
+        look,
+        lambda x, key: -x,
+    )
+    plan = {"updates": 200, "look_every": 10}
+    found = convergence.ascend(plan, problem, 100, 0.1, jax.random.key(0))
+    np.testing.assert_allclose(found["smoothness"], 1, rtol=1e-6)
+    np.testing.assert_allclose(found["noise"], 0.12, rtol=1e-6)
+    np.testing.assert_allclose(found["rate"] * 2.1, 0.1, rtol=0.2)
+    gained = found["return_end"] - found["return_start"]
+    np.testing.assert_allclose(found["progress"], gained / (200 * found["rate"]), rtol=1e-6)
+    assert found["return_end"] > -0.05
+
+
+def test_convergence_problems_are_unbiased_without_normalisation():
+    """A plain model is the system itself: the samples' mean is their expectation, bias is small."""
+    plan = {"gamma": 0.9, "horizons": [2, 30], "samples": 4000}
+    plain = fitting.Target(jnp.asarray(0.0), jnp.asarray(False))
+    problem = convergence.linear(plan, plain, jnp.asarray(30), jax.random.key(0))
+    found = jax.jit(problem.look)(problem.start, jax.random.key(1))
+    assert found["bias_square"] < 1e-3 * found["grad_square"]
+    draw = jax.jit(jax.vmap(lambda key: problem.sample(problem.start, key)))
+    draws = draw(jax.random.split(jax.random.key(2), 4000))
+    off = draws.mean(0) - jax.jit(problem.slope)(problem.start, None)
+    assert jnp.sum(off**2) < 4 * found["trace"] / 4000
+    short = convergence.linear(plan, plain, jnp.asarray(2), jax.random.key(0))
+    assert jax.jit(short.look)(short.start, jax.random.key(1))["bias_square"] > found["bias_square"]
+
+
+def test_open_loop_errors_use_segments_that_last():
+    class World:
+        def step(self, s, a, noise):
+            return s + 2 * a
+
+    states = jnp.array([[[0.0], [1.0], [2.0]], [[0.0], [1.0], [50.0]]])
+    stored = models.Segments(states, jnp.ones((2, 2, 1)), jnp.zeros((2, 2)), jnp.zeros((2, 2)),
+                             jnp.array([[1.0, 1.0], [1.0, 0.0]]))  # fmt: skip
+    assert gradients.open_loop_error(World(), stored, 1) == 1
+    assert gradients.open_loop_error(World(), stored, 2) == 2
+    assert np.isnan(gradients.open_loop_error(World(), stored, 3))
+
+
+def test_nudges_move_the_action_before_the_tanh():
+    net = nets.mlp(jax.random.key(0), [2, 4, 2])
+    policy = sac.TanhGaussian(net)
+    s, eps, nudge = jnp.ones(2), jnp.array([0.4]), jnp.array([0.25])
+    moved, log_prob = gradients.Nudged(policy).sample(s, jnp.concatenate([eps, nudge]))
+    before = jnp.arctanh(policy.sample(s, eps)[0])
+    np.testing.assert_allclose(moved, jnp.tanh(before + nudge), rtol=1e-6)
+    assert log_prob == 0

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from diffmbrl import registry
 from diffmbrl.implicit import schedule
-from diffmbrl.implicit.collect import collect_mdp, collect_mountain_car
-from diffmbrl.implicit.domains import behaviour, features, mdp_of
+from diffmbrl.implicit.domains.chain import DOMAIN as CHAIN
+from diffmbrl.implicit.domains.mountain_car import DOMAIN as MOUNTAIN_CAR
 from diffmbrl.mdp.dense import policy_values
 
 SEED = 733348321
@@ -24,9 +25,10 @@ PUBLISHED_START = {
 
 @pytest.mark.parametrize(("domain", "eta", "offset"), PUBLISHED_START)
 def test_initial_residual_is_the_published_one(domain, eta, offset):
-    mdp = mdp_of(domain)
-    values = np.asarray(policy_values(mdp, behaviour(domain, 0.1)))
-    phi = features(domain, np.arange(mdp.n_states)[:, None])
+    entry = registry.load("implicit.domains", domain).DOMAIN
+    mdp = entry.mdp
+    values = np.asarray(policy_values(mdp, entry.behaviour(0.1)))
+    phi = entry.features(np.arange(mdp.n_states)[:, None])
     w, F = schedule.initial_parameters(jnp.asarray(schedule.run_keys(SEED).init), phi.shape[1])
     P = np.asarray(jax.nn.softmax(F[:, 0], axis=-1))
     theta = np.linalg.solve(np.eye(len(P)) - eta * P, np.asarray(w[:, 0]))
@@ -76,7 +78,7 @@ def test_initial_parameters_shape_and_rows():
 
 @pytest.fixture(scope="module")
 def chain_data():
-    return collect_mdp("chain", [SEED, 1395720285], 0.1, 50, 100)
+    return CHAIN.collect([SEED, 1395720285], 0.1, 50, 100)
 
 
 def test_dataset_rows_and_returns(chain_data):
@@ -107,15 +109,27 @@ def test_offset_is_exact(chain_data):
 
 
 def test_seeds_do_not_depend_on_each_other(chain_data):
-    alone = collect_mdp("chain", [1395720285], 0.1, 50, 100)
+    alone = CHAIN.collect([1395720285], 0.1, 50, 100)
     together = chain_data[chain_data["seed"] == 1395720285].reset_index(drop=True)
     assert alone.equals(together)
 
 
 def test_mountain_car_sets():
-    frame = collect_mountain_car([SEED], 0.1, 10, 200, 1000)
+    frame = MOUNTAIN_CAR.collect([SEED], 0.1, 10, 200, 1000)
     assert frame.groupby("split").size().to_dict() == {"evaluation": 1000, "train": 1226}
     ends = frame[frame["terminated"]]
     assert (ends["reward"] == 0).all()
     assert (frame.loc[~frame["terminated"], "reward"] == -1).all()
     assert frame["position"].dtype == np.float32
+
+
+@pytest.mark.parametrize("name", registry.names("implicit.domains"))
+def test_a_domains_facts_are_those_of_its_object(name):
+    """Figures read the facts, training the object."""
+    domain = registry.load("implicit.domains", name).DOMAIN
+    facts = registry.facts("implicit.domains")[name]
+    assert domain.gamma == facts["GAMMA"]
+    if hasattr(domain, "mdp"):  # a state without features is predicted as 0 whatever is learned
+        states = np.arange(domain.mdp.n_states)[:, None]
+        without = int((domain.features(states).sum(axis=1) == 0).sum())
+        assert facts.get("FLOOR", 0.0) == pytest.approx(without**0.5 / (1 - domain.gamma))

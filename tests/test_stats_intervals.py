@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from diffmbrl.stats.intervals import bootstrap, iqm
+from diffmbrl.stats.intervals import bootstrap, iqm, mean_with_interval
 
 
 def test_interquartile_mean_by_hand():
@@ -33,3 +33,10 @@ def test_interval_covers_as_often_as_it_says():
 def test_values_that_are_not_finite_have_no_interval():
     assert np.isnan(bootstrap(np.array([1.0, np.inf]), np.random.default_rng(0))).all()
     assert np.isnan(bootstrap(np.array([]), np.random.default_rng(0))).all()
+
+
+def test_means_with_intervals_leave_out_what_is_not_finite():
+    mean, low, high = mean_with_interval([1.0, 2.0, 3.0, np.nan])
+    assert (mean, low <= mean <= high) == (2.0, True)
+    assert mean_with_interval([1.0, 2.0, 3.0]) == mean_with_interval([1.0, 2.0, 3.0])
+    assert np.isnan(mean_with_interval([])).all()

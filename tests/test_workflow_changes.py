@@ -98,6 +98,10 @@ CHANGES = [
            RUNS | BELOW, RUNS | BELOW),
     Change("no effect", edit(f"{CODE}/step.py", "value * rate", "rate * value"),
            RUNS | BELOW, RUNS),
+    Change("one entry's code", edit(f"{CODE}/methods/x.py", "sum(data)", "sum(data) + 1"),
+           RUNS_X | BELOW, RUNS_X | BELOW),
+    Change("one entry's label", edit(f"{CODE}/methods/x.py", "method x", "method X"),
+           {FIGURE}, {FIGURE}),
     Change("edit with an old time", old_edit, RUNS | BELOW, RUNS | BELOW),
     Change("module of two stages", edit(f"{CODE}/pair.py", "1", "2"), RUNS | BELOW, RUNS | BELOW),
     Change("module of all stages", edit(f"{CODE}/everyone.py", "sort_keys=True", "sort_keys=False"),
@@ -116,7 +120,7 @@ CHANGES = [
     Change("output deleted", delete(RESULT), {RESULT} | BELOW),
     Change("manifest deleted", delete(f"data/manifests/{RESULT}.json"), {RESULT} | BELOW),
 ]  # fmt: skip
-SAMPLE = {"no effect", "values swapped", "dataset byte", "plot module"}
+SAMPLE = {"no effect", "values swapped", "dataset byte", "one entry's code"}
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)

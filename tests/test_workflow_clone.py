@@ -1,37 +1,14 @@
 """Publishing, and a fresh clone with pulled results: nothing to do, or exactly what changed."""
 
 import json
-import shutil
 
 import pytest
 
-from toy.project import FIGURE, RUNS, SUMMARY, Project, built, commit
+from toy.project import FIGURE, RUNS, SUMMARY, commit
+from toy.published import clone, publishable
 
 PNG = "figures/laptop/toy/fig_1.png"
 RUNS_X = {path for path in RUNS if path.endswith("_x.parquet")}
-
-
-def publishable(root) -> Project:
-    """The built project under DVC, its data out of git, a remote that a clone brings along."""
-    project = built(root)
-    project.run("dvc", "init", "--quiet")
-    project.run("dvc", "remote", "add", "--quiet", "--default", "store", "dvc-store")
-    project.git("rm", "-r", "-q", "--cached", "data/datasets", "data/results")
-    commit_setup(project)
-    return project
-
-
-def commit_setup(project):
-    project.git("add", ".dvc", ".dvcignore")
-    project.git("commit", "-q", "-m", "DVC")
-
-
-def clone(project: Project, root) -> Project:
-    project.git("clone", "-q", ".", str(root))
-    shutil.copytree(project.root / "bin", root / "bin")  # ignored by git: where `diffmbrl` is
-    copy = Project(root)
-    assert not (root / "data/results").exists() or not list((root / "data/results").rglob("*.p*"))
-    return copy
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +23,9 @@ def published(tmp_path_factory):
 def test_a_fresh_clone_has_nothing_to_do(published, tmp_path):
     project = clone(published, tmp_path / "clone")
     project.run("dvc", "pull", "--quiet")
+    project.snakemake("--list-rules")
     assert project.nothing_to_do()
+    assert not (project.root / ".diffmbrl/store").exists()  # only a real run writes there
     assert project.git("status", "--short") == ""
     assert project.audit()["problems"] == []
     assert project.diffmbrl("restore").returncode == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -24,6 +25,14 @@ def manifest(project, path):
     return project.root / f"data/manifests/{path}.json"
 
 
+def sealed(made):
+    """A manifest's text with a seal that matches what it claims."""
+    from diffmbrl.pipeline.proof import Manifest, Proof
+
+    proof = Proof.parse(made["proof"], "forged")
+    return Manifest(made["output"], proof, made["report"]).text()
+
+
 def swap_results(project):
     a, b = project.root / RESULT, project.root / OTHER
     a.rename(a.with_suffix(".tmp"))
@@ -41,7 +50,6 @@ def edit_hash(project):
 def edit_both(project):
     """A careful forger: result, manifest and seal agree, on a checkout without a store."""
     from diffmbrl.pipeline.files import digest
-    from diffmbrl.pipeline.manifest import seal
 
     shutil.rmtree(project.root / ".diffmbrl")
     flip(project, FIGURE)
@@ -49,8 +57,7 @@ def edit_both(project):
         file = manifest(project, output)
         made = json.loads(file.read_text())
         made["proof"]["outputs"]["pdf"]["sha256"] = digest(project.root / FIGURE)
-        made["seal"] = seal(made)
-        file.write_text(json.dumps(made))
+        file.write_text(sealed(made))
 
 
 def new_results_old_code(project):
@@ -138,6 +145,32 @@ def test_a_clean_project_passes(tmp_path):
     assert built(tmp_path / "p").audit()["code"] == 0
 
 
+def test_a_store_that_remembers_another_run_is_no_objection_to_what_was_released(tmp_path):
+    """As after a rebuild elsewhere, `git checkout` and `dvc pull`."""
+    project = built(tmp_path / "p")
+    for record in (project.root / ".diffmbrl/store").glob("*/job.json"):
+        job = json.loads(record.read_text())
+        for entry in job["proof"]["outputs"].values():
+            entry["sha256"] = "0" * 64
+        record.write_text(json.dumps(job))
+    assert project.audit()["problems"] == []
+
+
+def test_audit_says_what_was_made_elsewhere(tmp_path):
+    from diffmbrl.pipeline.proof import Manifest, Proof
+
+    project = built(tmp_path / "p")
+    for path in (project.root / "data/manifests").rglob("*.json"):
+        made = json.loads(path.read_text())
+        proof = replace(Proof.parse(made["proof"], str(path)), platform="gpu: NVIDIA H100")
+        path.write_text(Manifest(made["output"], proof, made["report"]).text())
+    found = project.audit()
+    assert found["problems"] == []
+    assert found["elsewhere"] == {"gpu: NVIDIA H100": 10}
+    assert project.nothing_to_do()
+    assert "10 on gpu: NVIDIA H100" in project.diffmbrl("audit").stdout
+
+
 def test_accept_keeps_a_result_and_audit_shows_it(tmp_path):
     project = built(tmp_path / "p")
     before = project.bytes()
@@ -198,7 +231,6 @@ def test_replay_confirms_runs_and_catches_an_altered_result(tmp_path):
     import pandas as pd
 
     from diffmbrl.pipeline.files import digest
-    from diffmbrl.pipeline.manifest import seal
 
     project = built(tmp_path / "p")
     done = json.loads(project.run("python", "-c", REPLAY).stdout)
@@ -211,8 +243,7 @@ def test_replay_confirms_runs_and_catches_an_altered_result(tmp_path):
         name = path.relative_to(project.root).as_posix()
         made = json.loads(manifest(project, name).read_text())
         made["proof"]["outputs"]["runs"]["sha256"] = digest(path)
-        made["seal"] = seal(made)
-        manifest(project, name).write_text(json.dumps(made))
+        manifest(project, name).write_text(sealed(made))
     forged = json.loads(project.run("python", "-c", REPLAY).stdout)
     assert not any(run["same"] for run in forged)
     assert all("value" in run["detail"] for run in forged)

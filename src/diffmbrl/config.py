@@ -1,25 +1,98 @@
-"""Configuration: files under config/, checked against workflow/schemas/, resolved by scale.
+"""Configuration: files under config/, checked against the papers' types, resolved by scale.
 
-A paper's settings at a scale are its schema's defaults, overlaid by config/<paper>.yaml,
-by its part of config/scales/<scale>.yaml, and by what the command line gives.
+A paper's settings at a scale are config/<paper>.yaml, overlaid by its part of
+config/scales/<scale>.yaml and by what the command line gives. At scale `smoke` the registries'
+entries give their own values first.
 """
 
 import copy
+import importlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from jsonschema import Draft202012Validator
+from pydantic import BaseModel, Field, ValidationError
 
+from diffmbrl import registry
 from diffmbrl.errors import ConfigError
+from diffmbrl.layout import LAYOUT
+from diffmbrl.settings import Group, Several, problems
 
-PAPERS = ("implicit", "omd", "rpg")
 TOP_LEVEL = "config"
+SMOKE = "smoke"
 
 
-def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+class TopLevel(Group):
+    """What is run, and on what."""
+
+    scale: Annotated[
+        str,
+        Field(
+            description="How much is run, a file of config/scales/. Paths carry the scale, so "
+            "scales never overwrite each other."
+        ),
+    ]
+    papers: Annotated[Several[str], Field(description="The papers that target `all` rebuilds.")]
+    device: Annotated[
+        Literal["auto", "cpu", "gpu"],
+        Field(description="Where training runs; auto takes a GPU where JAX sees one."),
+    ]
+    environment: Annotated[
+        Literal["locked", "any"],
+        Field(
+            description="locked refuses to run with packages that are not those of "
+            "requirements.txt; any runs with them, and results say so."
+        ),
+    ]
+
+
+@dataclass(frozen=True)
+class Config:
+    """The checked configuration.
+
+    Attributes:
+        scale, papers, device, environment: the top-level keys.
+        scales: by scale and paper, the paper's settings as plain data.
+    """
+
+    scale: str
+    papers: list[str]
+    device: str
+    environment: str
+    scales: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+    @property
+    def known_papers(self) -> list[str]:
+        """Every paper of the project."""
+        return papers()
+
+    def settings(self, paper: str, scale: str) -> Mapping[str, Any]:
+        """A paper's settings at a scale."""
+        return self.scales[scale][paper]
+
+    def home_of(self, paper: str, scale: str) -> str:
+        """The scale whose files hold a paper's results: equal settings share one set of results."""
+        return next(
+            other for other in self.scales if self.scales[other][paper] == self.scales[scale][paper]
+        )
+
+
+@cache
+def papers() -> list[str]:
+    """The papers: packages of the project with a module `rules`."""
+    return sorted(path.parent.name for path in LAYOUT.root.glob("*/rules.py"))
+
+
+def settings_type(paper: str) -> type[BaseModel]:
+    """The type of a paper's settings."""
+    return _module(paper).Settings
+
+
+def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> Config:
     """The checked configuration, every scale resolved.
 
     Args:
@@ -27,46 +100,56 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
         overrides: values from the command line: top-level keys, or a paper's name with a
             mapping of its keys.
 
-    Returns:
-        The top-level keys, and under `scales` for each scale and paper its settings.
-
     Raises:
-        ConfigError: a key or value that the schema refuses, or a file that is not YAML.
+        ConfigError: a key or value that is refused, or a file that is not YAML.
     """
     root, overrides = Path(root), dict(overrides or {})
-    papers = {name: _typed(overrides.pop(name)) for name in PAPERS if name in overrides}
-    for name, value in papers.items():
+    theirs = {name: _typed(overrides.pop(name)) for name in papers() if name in overrides}
+    for name, value in theirs.items():
         if not isinstance(value, Mapping):
             raise ConfigError(f"--config {name}={value!r}: must be a mapping of {name}'s keys")
-    schemas = {name: _schema(root, name) for name in (TOP_LEVEL, *PAPERS)}
-    file = f"config/{TOP_LEVEL}.yaml"
-    top = _merge(_defaults(schemas[TOP_LEVEL]), _read(root / file))
-    top = _merge(top, overrides)
-    _check(schemas[TOP_LEVEL], top, file)
+    file = f"{LAYOUT.config}/{TOP_LEVEL}.yaml"
+    top = _check(TopLevel, {**_read(root / file), **overrides}, file)
+    for index, name in enumerate(top["papers"]):
+        if name not in papers():
+            raise ConfigError(
+                f"{file}: papers.{index} = {json.dumps(name)}: unknown; use one of "
+                f"{', '.join(papers())}"
+            )
     known = scales(root)
     check_scale(top["scale"], known, f"{file}: scale = {json.dumps(top['scale'])}")
-    top["scales"] = {scale: {} for scale in known}
-    for scale in known:
-        layers = _read(root / f"config/scales/{scale}.yaml")
-        for name in layers:
-            if name not in PAPERS:
-                raise ConfigError(
-                    f"config/scales/{scale}.yaml: {name}: unknown paper; use {', '.join(PAPERS)}"
-                )
-        for paper in PAPERS:
-            settings = _defaults(schemas[paper])
-            for layer in (_read(root / f"config/{paper}.yaml"), layers.get(paper) or {}):
-                settings = _merge(settings, layer)
-            settings = _merge(settings, papers.get(paper, {}))
-            _check(schemas[paper], settings, f"config/{paper}.yaml (scale {scale})")
-            top["scales"][scale][paper] = settings
-    return top
+    resolved = {scale: _resolve(root, scale, theirs) for scale in known}
+    return Config(**top, scales=resolved)
+
+
+def _resolve(root: Path, scale: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every paper's settings at a scale."""
+    layers = _read(root / f"{LAYOUT.config}/scales/{scale}.yaml")
+    for name in layers:
+        if name not in papers():
+            raise ConfigError(
+                f"{LAYOUT.config}/scales/{scale}.yaml: {name}: unknown paper; use one of "
+                f"{', '.join(papers())}"
+            )
+    settings = {}
+    for paper in papers():
+        file = f"{LAYOUT.config}/{paper}.yaml"
+        values = _read(root / file)
+        for key, folder in _registries(paper).items():
+            values = _with_entries(values, key, folder, scale)
+        for layer in (layers.get(paper) or {}, overrides.get(paper, {})):
+            values = _merge(values, layer)
+        where = f"{file} (scale {scale})"
+        for key, folder in _registries(paper).items():
+            _check_entries(values, key, folder, where)
+        settings[paper] = _check(settings_type(paper), values, where)
+    return settings
 
 
 def scales(root: Path | str = ".") -> list[str]:
     """The scales: the files of config/scales/, in the order in which results are looked for."""
-    found = {path.stem for path in (Path(root) / "config/scales").glob("*.yaml")}
-    ours = [name for name in ("laptop", "paper", "smoke") if name in found]
+    found = {path.stem for path in (Path(root) / LAYOUT.config / "scales").glob("*.yaml")}
+    ours = [name for name in ("laptop", "paper", SMOKE) if name in found]
     return ours + sorted(found.difference(ours))
 
 
@@ -75,26 +158,61 @@ def check_scale(scale: str, known: list[str], where: str) -> None:
     if scale not in known:
         raise ConfigError(
             f"{where}: unknown; use one of {', '.join(known) or 'none'} "
-            "(the files of config/scales/)"
+            f"(the files of {LAYOUT.config}/scales/)"
         )
 
 
-def canonical_scale(config: Mapping[str, Any], scale: str, paper: str) -> str:
-    """The scale whose files hold a paper's results: equal settings share one set of results."""
-    for other in config["scales"]:
-        if config["scales"][other][paper] == config["scales"][scale][paper]:
-            return other
-    raise KeyError(scale)
-
-
 def lookup(settings: Mapping[str, Any], key: str) -> Any:
-    """The value at a dotted key, such as `learning_rates.chain.explicit`."""
+    """The value at a dotted key, such as `domains.chain.steps`."""
     value: Any = settings
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            raise ConfigError(f"{key}: no such key ({part} is not among {_names(value)})")
+            names = ", ".join(map(str, value)) if isinstance(value, Mapping) else "any"
+            raise ConfigError(f"{key}: no such key ({part} is not among {names})")
         value = value[part]
     return value
+
+
+def _module(paper: str) -> Any:
+    return importlib.import_module(f"{LAYOUT.package}.{paper}.config")
+
+
+def _registries(paper: str) -> Mapping[str, str]:
+    """By key of a paper's settings, the registry whose entries' names are the keys below it."""
+    return getattr(_module(paper), "REGISTRIES", {})
+
+
+def _with_entries(values: Mapping, key: str, folder: str, scale: str) -> dict[str, Any]:
+    """Settings overlaid, at scale smoke, by the smoke values of the entries that are configured."""
+    configured = _at(values, key)
+    if scale != SMOKE or not isinstance(configured, Mapping):
+        return dict(values)
+    own: dict[str, Any] = {
+        name: smoke
+        for name in configured
+        if name in registry.names(folder) and (smoke := registry.fact(folder, name, "SMOKE"))
+    }
+    for part in reversed(key.split(".")):
+        own = {part: own}
+    return _merge(values, own)
+
+
+def _at(values: Mapping, key: str) -> Any:
+    """The value at a dotted key, None where it is not there."""
+    for part in key.split("."):
+        values = values.get(part, {}) if isinstance(values, Mapping) else {}
+    return values or None
+
+
+def _check_entries(values: Mapping, key: str, folder: str, where: str) -> None:
+    """Refuses names that are no entries of a registry, wherever they stand as keys."""
+    known = registry.names(folder)
+    for name in _at(values, key) or {}:
+        if name not in known:
+            raise ConfigError(
+                f"{where}: {key}: unknown key {name!r}; known: {', '.join(known)} "
+                f"(the modules of {registry.path_of(folder)})"
+            )
 
 
 def _typed(value: Any) -> Any:
@@ -106,13 +224,9 @@ def _typed(value: Any) -> Any:
     return yaml.safe_load(value) if isinstance(value, str) else value
 
 
-def _names(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, Mapping) else "any"
-
-
 def _read(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), _LOADER)
     except FileNotFoundError:
         raise ConfigError(f"{path}: not found; run from the project's folder") from None
     except yaml.YAMLError as error:
@@ -124,58 +238,23 @@ def _read(path: Path) -> dict[str, Any]:
     return value
 
 
-def _schema(root: Path, name: str) -> dict[str, Any]:
-    return _read(root / f"workflow/schemas/{name}.schema.yaml")
-
-
-def _defaults(schema: Mapping[str, Any]) -> dict[str, Any]:
-    values = {}
-    for key, part in schema.get("properties", {}).items():
-        if "default" in part:
-            values[key] = copy.deepcopy(part["default"])
-        elif part.get("type") == "object":
-            values[key] = _defaults(part)
-    return values
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _merge(base: Mapping[str, Any], layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Values overlaid by others: mappings key by key, null takes a key away."""
     merged = dict(base)
     for key, value in layer.items():
+        if value is None:
+            merged.pop(key, None)
+            continue
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
         merged[key] = _merge(merged[key], value) if both else copy.deepcopy(value)
     return merged
 
 
-def _check(schema: Mapping[str, Any], values: Mapping[str, Any], file: str) -> None:
-    errors = sorted(Draft202012Validator(schema).iter_errors(values), key=lambda e: list(e.path))
-    if errors:
-        raise ConfigError("\n".join(f"{file}: {_explain(error)}" for error in errors))
-
-
-def _explain(error) -> str:
-    key = ".".join(map(str, error.path))
-    at = f"{key} = {json.dumps(error.instance)}: " if key else ""
-    rule, limit = error.validator, error.validator_value
-    match rule:
-        case "additionalProperties":
-            known = sorted(error.schema.get("properties", {}))
-            unknown = sorted(set(error.instance) - set(known))
-            return f"{key or 'top level'}: unknown key {unknown[0]!r}; known: {', '.join(known)}"
-        case "exclusiveMaximum":
-            return f"{at}must be below {limit}"
-        case "exclusiveMinimum":
-            return f"{at}must be above {limit}"
-        case "minimum" | "maximum":
-            return f"{at}must be at {'least' if rule == 'minimum' else 'most'} {limit}"
-        case "minItems":
-            return f"{at}must have at least {limit} item{'s' if limit > 1 else ''}"
-        case "contains":
-            return f"{at}must hold {json.dumps(limit.get('const', limit))}"
-        case "uniqueItems":
-            return f"{at}must not repeat a value"
-        case "enum":
-            return f"{at}unknown; use one of {', '.join(map(str, limit))}"
-        case "type":
-            return f"{at}must be of type {limit}"
-        case _:
-            return f"{at}{error.message}"
+def _check(group: type[BaseModel], values: Mapping[str, Any], file: str) -> dict[str, Any]:
+    try:
+        return group.model_validate(dict(values)).model_dump()
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{file}: {line}" for line in problems(error, group))) from None

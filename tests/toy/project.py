@@ -15,7 +15,8 @@ from diffmbrl.pipeline.processes import birth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-PARTS = ["__init__.py", "errors.py", "config.py", "cli.py"]
+PARTS = ["__init__.py", "errors.py", "config.py", "cli.py", "layout.py", "numerics.py",
+         "registry.py", "settings.py"]  # fmt: skip
 MADE = re.compile(r"((?:data|figures)/\S+): (made by|served from the store)")
 
 DATA = {f"data/datasets/laptop/toy/{d}.json" for d in "ab"}
@@ -127,16 +128,12 @@ def lay_out(root: Path) -> Project:
     for name in PARTS:
         shutil.copy(REPOSITORY / "src/diffmbrl" / name, package)
     ignore = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(REPOSITORY / "src/diffmbrl/pipeline", package / "pipeline", ignore=ignore)
+    for name in ("pipeline", "stats"):
+        shutil.copytree(REPOSITORY / "src/diffmbrl" / name, package / name, ignore=ignore)
     shutil.copytree(HERE / "stages", package / "toy", ignore=ignore)
-    config = package / "config.py"
-    config.write_text(re.sub(r"(?m)^PAPERS = .*$", 'PAPERS = ("toy",)', config.read_text()))
     shutil.copytree(HERE / "config", root / "config")
-    shutil.copytree(HERE / "workflow", root / "workflow")
-    shutil.copy(REPOSITORY / "workflow/rules/common.smk", root / "workflow/rules")
-    for folder in ("profiles", "report"):
-        shutil.copytree(REPOSITORY / "workflow" / folder, root / "workflow" / folder)
-    (root / "requirements.txt").write_text("# a comment\nnumpy==1.0\n")
+    shutil.copytree(REPOSITORY / "workflow", root / "workflow")
+    (root / "requirements.txt").write_text("# a comment\nnot-installed==1.0\n")
     (root / ".gitignore").write_text(
         ".snakemake/\n.diffmbrl/\n/logs/\nbin/\n__pycache__/\nsaid.log\n"
     )

@@ -1,13 +1,26 @@
-"""Uniform replay as a pure pytree: works under jit, scan and vmap, and can be checkpointed."""
+"""Replay as a pure pytree: works under jit, scan and vmap, and can be checkpointed."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 PyTree = Any
+
+
+class Transition(NamedTuple):
+    """One step, or many: in rows of arrays for `sac`, in columns for `soft_q`.
+
+    `terminated` is 1 only where the episode ended by itself, not by a time limit.
+    """
+
+    obs: Float[Array, "..."]
+    action: Float[Array, "..."]
+    reward: Float[Array, "..."]
+    obs_next: Float[Array, "..."]
+    terminated: Float[Array, "..."]
 
 
 class Buffer(eqx.Module):
@@ -45,10 +58,13 @@ def empty(example: PyTree, capacity: int) -> Buffer:
 
 
 def add(buffer: Buffer, item: PyTree) -> Buffer:
-    """The buffer with one more item."""
+    """The buffer with one more item, written in place where the compiler may."""
     slot = buffer.added % buffer.capacity
-    data = jax.tree.map(lambda store, x: store.at[slot].set(x), buffer.data, item)
-    return Buffer(data, buffer.added + 1)
+
+    def write(store, x):
+        return jax.lax.dynamic_update_index_in_dim(store, jnp.asarray(x, store.dtype), slot, 0)
+
+    return Buffer(jax.tree.map(write, buffer.data, item), buffer.added + 1)
 
 
 def take(buffer: Buffer, ages: Int[Array, "*n"]) -> PyTree:
@@ -57,37 +73,56 @@ def take(buffer: Buffer, ages: Int[Array, "*n"]) -> PyTree:
     return jax.tree.map(lambda store: store[(first + ages) % buffer.capacity], buffer.data)
 
 
-def draw(buffer: Buffer, key: PRNGKeyArray, n: int, *, replace: bool = True) -> Int[Array, " n"]:
-    """Ages of `n` items drawn uniformly from those held.
+def pack(transition: Transition) -> Float[Array, " width"]:
+    """One transition with a discrete action as a row, which is read in one piece."""
+    obs, action, reward, obs_next, terminated = transition
+    scalars = [jnp.asarray(x, obs.dtype)[None] for x in (action, reward, terminated)]
+    return jnp.concatenate([obs, obs_next, *scalars])
 
-    Without replacement, repeats are redrawn until none is left: by symmetry over items, every
-    ordered choice of distinct items is then equally likely. Fewer items than `n` cannot be
-    told apart; then repeats stay.
+
+def unpack(rows: Float[Array, "batch width"], n_actions: int) -> Transition:
+    """Rows as a batch in columns, actions one-hot."""
+    columns = rows.T
+    n = (len(columns) - 3) // 2
+    action, reward, terminated = columns[2 * n :]
+    kinds = jnp.arange(n_actions, dtype=rows.dtype)
+    one_hot = (action[None] == kinds[:, None]).astype(rows.dtype)
+    return Transition(columns[:n], one_hot, reward, columns[n : 2 * n], terminated)
+
+
+def ordered_draws(key: PRNGKeyArray, n: Int[Array, " steps"], k: int) -> Int[Array, "steps k"]:
+    """For each step k independent uniform numbers below its n, in rising order.
+
+    Order statistics of uniforms are the partial sums of k + 1 exponentials over their total;
+    so they come sorted without a sort, for all steps of a segment at once.
     """
-    first = jax.random.randint(key, (n,), 0, buffer.size)
-    if replace:
-        return first
-
-    def redraw(state):
-        ages, key = state
-        key, use = jax.random.split(key)
-        fresh = jax.random.randint(use, (n,), 0, buffer.size)
-        return jnp.where(_repeats(ages), fresh, ages), key
-
-    def unfinished(state):
-        return jnp.any(_repeats(state[0])) & (buffer.size >= n)
-
-    return jax.lax.while_loop(unfinished, redraw, (first, jax.random.fold_in(key, 1)))[0]
+    gaps = jax.random.exponential(key, (k + 1, len(n)), jnp.float64)
+    total, sums = jax.lax.scan(lambda total, gap: (total + gap,) * 2, jnp.zeros(len(n)), gaps)
+    below = jnp.floor(sums[:-1] / total[None] * n[None]).astype(jnp.int32)
+    return jnp.minimum(below, n.astype(jnp.int32)[None] - 1).T
 
 
-def sample(buffer: Buffer, key: PRNGKeyArray, n: int, *, replace: bool = True) -> PyTree:
-    """A batch of `n` items drawn uniformly; the buffer must hold at least one."""
-    return take(buffer, draw(buffer, key, n, replace=replace))
+def distinct(drawn: Int[Array, " k"], key: PRNGKeyArray, n: Int[Array, ""]) -> Int[Array, " k"]:
+    """Different numbers below n, every choice of k equally likely; n must be at least k.
 
+    What repeats in `drawn` is drawn again, one number at a time, until it is new. The result
+    is the first k distinct numbers of a uniform sequence, whose set is uniform by symmetry;
+    the cost does not grow with n, and once n is above about k^2 most batches need no second draw.
 
-def _repeats(ages: Int[Array, " n"]) -> Bool[Array, " n"]:
-    """Which entries equal an earlier one."""
-    order = jnp.argsort(ages, stable=True)
-    ranked = ages[order]
-    same = jnp.concatenate([jnp.zeros(1, bool), ranked[1:] == ranked[:-1]])
-    return jnp.zeros_like(same).at[order].set(same)
+    Args:
+        drawn: independent uniform numbers below n, in rising order (`ordered_draws`).
+        key: of the further draws.
+        n: how many numbers there are to choose from.
+    """
+
+    def fill(carry):
+        attempt, chosen, open_ = carry
+        fresh = jax.random.randint(jax.random.fold_in(key, attempt), (), 0, n, jnp.int32)
+        slot = jnp.argmax(open_)
+        new = ~jnp.any((chosen == fresh) & ~open_)
+        chosen = chosen.at[slot].set(jnp.where(new, fresh, chosen[slot]))
+        return attempt + 1, chosen, open_.at[slot].set(~new)
+
+    repeats = jnp.concatenate([jnp.zeros(1, bool), drawn[1:] == drawn[:-1]])
+    start = (jnp.int32(0), drawn, repeats)
+    return jax.lax.while_loop(lambda carry: jnp.any(carry[2]), fill, start)[1]

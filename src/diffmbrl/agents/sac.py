@@ -15,19 +15,10 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from diffmbrl import keys
+from diffmbrl.agents.replay import Transition
 from diffmbrl.nets import mlp as nets
 
 PyTree = Any
-
-
-class Transition(NamedTuple):
-    """One step; `terminated` is 1 only where the episode ended by itself, not by a time limit."""
-
-    obs: Float[Array, "*b s"]
-    action: Float[Array, "*b a"]
-    reward: Float[Array, "*b"]
-    obs_next: Float[Array, "*b s"]
-    terminated: Float[Array, "*b"]
 
 
 class TanhGaussian(eqx.Module):
@@ -106,33 +97,50 @@ class SAC(eqx.Module):
         action_dim: length of an action.
         width: of each hidden layer.
         depth: number of hidden layers.
+        entropy: minus the target entropy, for each number of an action.
+        log_std_low: least log standard deviation before the tanh.
         gamma: discount.
         tau: step of the target critics towards the critics.
         learning_rate: Adam's, of critics and temperature.
         actor_learning_rate: Adam's, of the actor.
         alpha: temperature at the start.
+        clip: largest norm of the actor's gradient; infinite for none. As the actor's rate, it may
+            be traced, so that the runs of one program can differ.
     """
 
     obs_dim: int = eqx.field(static=True)
     action_dim: int = eqx.field(static=True)
     width: int = eqx.field(static=True, default=64)
     depth: int = eqx.field(static=True, default=2)
+    entropy: float = eqx.field(static=True, default=1.0)
+    log_std_low: float = eqx.field(static=True, default=-5.0)
     gamma: float = eqx.field(static=True, default=0.99)
     tau: float = eqx.field(static=True, default=0.005)
     learning_rate: float = eqx.field(static=True, default=1e-3)
-    actor_learning_rate: float = eqx.field(static=True, default=1e-3)
+    actor_learning_rate: Float[Array, ""] | float = 1e-3
     alpha: float = eqx.field(static=True, default=0.1)
+    clip: Float[Array, ""] | float = math.inf
 
     def init(self, key: PRNGKeyArray) -> State:
         """Fresh networks, orthogonal, in float32."""
         hidden = [self.width] * self.depth
         policy = TanhGaussian(
-            nets.mlp(keys.fold(key, "policy"), [self.obs_dim, *hidden, 2 * self.action_dim],
-                     gain=1.0, last_gain=0.1, dtype=jnp.float32)
-        )  # fmt: skip
+            nets.mlp(
+                keys.fold(key, "policy"),
+                [self.obs_dim, *hidden, 2 * self.action_dim],
+                gain=1.0,
+                last_gain=0.1,
+                dtype=jnp.float32,
+            ),
+            low=self.log_std_low,
+        )
         sizes = [self.obs_dim + self.action_dim, *hidden, 1]
-        critics = Twin(*(nets.mlp(keys.fold(key, name), sizes, dtype=jnp.float32)
-                         for name in ("critic 1", "critic 2")))  # fmt: skip
+        critics = Twin(
+            *(
+                nets.mlp(keys.fold(key, name), sizes, dtype=jnp.float32)
+                for name in ("critic 1", "critic 2")
+            )
+        )
         log_alpha = jnp.full((), math.log(self.alpha), jnp.float32)
         optimisers = tuple(
             optax.adam(rate).init(part)
@@ -169,8 +177,10 @@ class SAC(eqx.Module):
         grads, log_prob = eqx.filter_grad(
             lambda raw: _minus_first(objective(used(raw), state)), has_aux=True
         )(state.policy)
+        shrink = jnp.minimum(1, self.clip / jnp.maximum(optax.global_norm(grads), 1e-12))
+        grads = jax.tree.map(lambda g: (shrink * g).astype(g.dtype), grads)
         policy, o_policy = self._descend(0, state.policy, grads, optimisers)
-        slope = self.action_dim - log_prob  # of the dual, whose target entropy is -action_dim
+        slope = self.entropy * self.action_dim - log_prob  # of the dual
         slope = (jnp.exp(state.log_alpha) * slope).astype(jnp.float32)
         log_alpha, o_alpha = self._descend(2, state.log_alpha, slope, optimisers)
         targets = jax.tree.map(lambda t, q: t + self.tau * (q - t), state.targets, critics)
@@ -190,7 +200,7 @@ class SAC(eqx.Module):
             soft = state.targets(step.obs_next, a) - alpha * log_prob
             return step.reward + self.gamma * (1 - step.terminated) * soft
 
-        y = jax.lax.stop_gradient(jax.vmap(target)(batch, noise))
+        y = jax.vmap(target)(batch, noise)
         first, second = jax.vmap(critics.both)(batch.obs, batch.action)
         return 0.5 * jnp.mean((first - y) ** 2 + (second - y) ** 2)
 
@@ -203,7 +213,7 @@ class SAC(eqx.Module):
         return jnp.mean(soft), jnp.mean(log_prob)
 
     @property
-    def _rates(self) -> tuple[float, float, float]:
+    def _rates(self) -> tuple[Float[Array, ""] | float, ...]:
         return self.actor_learning_rate, self.learning_rate, self.learning_rate
 
     def _descend(self, part: int, params, grads, optimisers):

@@ -1,61 +1,19 @@
 """Soft (maximum-entropy) Q-learning with a clipped pair of networks, for discrete actions.
 
-Networks act on columns: an array of shape (features, batch). The wide axis is then the
-contiguous one, in products, in bias sums and in the choice of an action's value alike; on a CPU
-this measured a quarter faster than rows. An ensemble is one network with a leading axis.
+Batches are transitions in columns, actions one-hot (`diffmbrl.nets.ensemble` says why).
 """
 
 from dataclasses import dataclass
 from functools import reduce
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffmbrl.keys import fold
-
-Params = Any
-
-
-class Batch(NamedTuple):
-    """Transitions, one a column; `continues` is 0 where the task ended, time limits apart."""
-
-    obs: Float[Array, "n_obs batch"]
-    action: Float[Array, "n_actions batch"]
-    reward: Float[Array, " batch"]
-    next_obs: Float[Array, "n_obs batch"]
-    continues: Float[Array, " batch"]
-
-
-def init_mlp(key: jax.Array, sizes: tuple[int, ...], members: int, dtype: Any) -> Params:
-    """Orthogonal weights, scale sqrt 2 (last layer 0.01), zero biases; `members` networks.
-
-    Returns:
-        Per layer a pair of weights (members, out, in) and biases (members, out, 1).
-    """
-    layers = []
-    for i, (n_in, n_out) in enumerate(pairwise(sizes)):
-        scale = 0.01 if i == len(sizes) - 2 else 2.0**0.5
-        keys = jax.random.split(jax.random.fold_in(fold(key, "layer"), i), members)
-        draw = jax.nn.initializers.orthogonal(scale, column_axis=0)
-        # One after another: jaxlib factorises a batch of larger matrices in threads that wait for
-        # each other, for ever where XLA has no more of them than there are programs at once.
-        weights = jax.lax.map(lambda k, d=draw, s=(n_out, n_in): d(k, s, dtype), keys)
-        layers.append((weights, jnp.zeros((members, n_out, 1), dtype)))
-    return tuple(layers)
-
-
-def apply_mlp(
-    params: Params, x: Float[Array, "features batch"]
-) -> Float[Array, "members out batch"]:
-    """ReLU networks of one input; the first layer of all members is a single product."""
-    (weights, bias), *rest = params
-    hidden = jnp.einsum("moi,ib->mob", weights, x) + bias
-    for weights, bias in rest:
-        hidden = jnp.einsum("moi,mib->mob", weights, jax.nn.relu(hidden)) + bias
-    return hidden
+from diffmbrl.agents.replay import Transition
+from diffmbrl.nets import ensemble
+from diffmbrl.nets.ensemble import Params
 
 
 def soft_value(q: Float[Array, "n_actions batch"], alpha: float) -> Float[Array, " batch"]:
@@ -88,13 +46,13 @@ class SoftQ:
     def init(self, key: jax.Array) -> Params:
         """Fresh networks."""
         sizes = (self.n_obs, self.hidden, self.hidden, self.n_actions)
-        return init_mlp(key, sizes, 2 if self.double else 1, self.dtype)
+        return ensemble.init(key, sizes, 2 if self.double else 1, self.dtype)
 
     def logits(
         self, params: Params, obs: Float[Array, "n_obs batch"]
     ) -> Float[Array, "n_actions batch"]:
         """Scores log pi(a|s), up to a constant: the networks' mean over alpha (eq. 3)."""
-        return apply_mlp(params, obs).mean(0) / self.alpha
+        return ensemble.apply(params, obs).mean(0) / self.alpha
 
     def act(
         self,
@@ -105,17 +63,17 @@ class SoftQ:
         """An action of the softmax policy from standard Gumbel noise."""
         return jnp.argmax(self.logits(params, obs) + gumbel, axis=0)
 
-    def target(self, target_params: Params, batch: Batch) -> Float[Array, " batch"]:
+    def target(self, target_params: Params, batch: Transition) -> Float[Array, " batch"]:
         """B Q(s, a) = r + gamma V(s'), V of the least network, 0 where the task ended (eq. 3)."""
-        value = soft_value(apply_mlp(target_params, batch.next_obs).min(0), self.alpha)
-        return batch.reward + self.gamma * batch.continues * value
+        value = soft_value(ensemble.apply(target_params, batch.obs_next).min(0), self.alpha)
+        return batch.reward + self.gamma * (1 - batch.terminated) * value
 
-    def loss(self, params: Params, target_params: Params, batch: Batch) -> tuple[Array, Array]:
+    def loss(self, params: Params, target_params: Params, batch: Transition) -> tuple[Array, Array]:
         """L(w) = E (Q_w(s, a) - B Q_wbar(s, a))^2, mean over networks (eqs. 10 and 11).
 
         Returns:
             The loss and the mean value of the actions taken.
         """
-        q = jnp.sum(apply_mlp(params, batch.obs) * batch.action[None], axis=1)
+        q = jnp.sum(ensemble.apply(params, batch.obs) * batch.action[None], axis=1)
         error = q - self.target(target_params, batch)[None]
         return jnp.mean(error**2), jnp.mean(q)

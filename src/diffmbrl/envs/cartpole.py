@@ -67,7 +67,7 @@ class CartPole(CartPoleFunctional):
     def reward(  # type: ignore[override]
         self, state, action, next_state, rng=None, params=PARAMS
     ) -> Array:
-        """1 a step, the last one included."""
+        """1 per step, the last one included."""
         return super().reward(state, action, next_state, rng, params)
 
 

@@ -1,37 +1,57 @@
-"""The interface of functional (differentiable, JAX) environments with continuous actions.
+"""The interface of functional (JAX) environments with continuous actions.
 
-Actions lie in [-1, 1]; the environment scales them. Rewards and transitions are functions of the
-observation alone, so that any stored observation can be stepped from and differentiated through.
+A state is one array that decides all that follows; what an agent sees of it is the observation.
+Actions lie in [-1, 1]; the environment scales them. Steps are deterministic and differentiable.
 """
 
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
 class Environment(Protocol):
-    """A deterministic environment as pure functions of one state.
+    """A deterministic environment as pure functions of one state."""
 
-    Attributes:
-        observation_dim: length of an observation.
-        action_dim: length of an action.
-        time_limit: steps after which an episode is cut (truncated, not terminated).
-        terminates: whether an episode can end by itself.
-        reward_scale: factor that brings rewards to order 1 for learning.
-    """
+    @property
+    def observation_dim(self) -> int:
+        """Length of an observation."""
+        ...
 
-    observation_dim: ClassVar[int]
-    action_dim: ClassVar[int]
-    time_limit: ClassVar[int]
-    terminates: ClassVar[bool]
-    reward_scale: ClassVar[float]
+    @property
+    def state_dim(self) -> int:
+        """Length of a state; 0 where the observation is the state."""
+        ...
 
-    def reset(self, key: PRNGKeyArray) -> Float[Array, " obs"]:
-        """A first observation."""
+    @property
+    def action_dim(self) -> int:
+        """Length of an action."""
+        ...
+
+    @property
+    def time_limit(self) -> int:
+        """Steps after which an episode is cut (truncated, not terminated)."""
+        ...
+
+    @property
+    def terminates(self) -> bool:
+        """Whether an episode can end by itself."""
+        ...
+
+    @property
+    def reward_scale(self) -> float:
+        """Factor that brings rewards to order 1 for learning."""
+        ...
+
+    def reset(self, key: PRNGKeyArray) -> Float[Array, " state"]:
+        """A first state."""
+        ...
+
+    def observe(self, state: Float[Array, " state"]) -> Float[Array, " obs"]:
+        """What an agent sees of a state."""
         ...
 
     def step(
-        self, obs: Float[Array, " obs"], action: Float[Array, " act"]
-    ) -> tuple[Float[Array, " obs"], Float[Array, ""], Float[Array, ""]]:
-        """Next observation, reward, and 1 where the episode terminates, else 0."""
+        self, state: Float[Array, " state"], action: Float[Array, " act"]
+    ) -> tuple[Float[Array, " state"], Float[Array, ""], Float[Array, ""]]:
+        """Next state, reward, and 1 where the episode terminates, else 0."""
         ...

@@ -23,6 +23,7 @@ class Hybrid(eqx.Module):
     """Keep the ball near the height GOAL."""
 
     observation_dim: ClassVar[int] = 2
+    state_dim: ClassVar[int] = 0
     action_dim: ClassVar[int] = 1
     time_limit: ClassVar[int] = 100
     terminates: ClassVar[bool] = False
@@ -33,6 +34,10 @@ class Hybrid(eqx.Module):
         """X in [0.2, 0.8] m, v in [-2, 0] m/s."""
         low, high = jnp.array([0.2, -2.0]), jnp.array([0.8, 0.0])
         return jax.random.uniform(key, (2,), jnp.float32, low, high)
+
+    def observe(self, state: Float[Array, "2"]) -> Float[Array, "2"]:
+        """The state itself."""
+        return state
 
     def step(self, obs: Float[Array, "2"], action: Float[Array, "1"]):
         """Next observation, reward -(x - GOAL)^2 - 0.01 u^2, never terminated."""

@@ -7,7 +7,7 @@ critic Q(s, a) = -[s a] H [s a]',   each step ends the episode with probability 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from diffmbrl import keys
 
@@ -21,6 +21,15 @@ class System(eqx.Module):
     R: Float[Array, "a a"]
     noise_scale: Float[Array, " s"]
     ends: Float[Array, ""]
+
+    def observe(self, s):
+        """The state itself."""
+        return s
+
+    def transition(self, s, a, noise):
+        """Next state, reward, probability of termination."""
+        s_next = self.step(s, a, noise)
+        return s_next, self.reward(s, a), self.terminates(s, a, s_next)
 
     def step(self, s, a, noise):
         """S' = A s + B a + noise."""
@@ -137,34 +146,40 @@ def gradient(
     critic: QuadraticCritic,
     second_moment: Float[Array, "s s"],
     *,
-    h: int,
+    h: Int[Array, ""] | int,
     gamma: Float[Array, ""] | float,
     alpha: float = 0.0,
+    longest: int | None = None,
 ) -> LinearPolicy:
     """The closed-form gradient of `objective`, by cost-to-go matrices P_i backward in time.
 
     dJ/dK = -2 sum_{i<h} g^i [R K + g B'P_{i+1}(A + BK)] M_i - 2 g^h [H_as + H_aa K] M_h,
     dJ/d log_std = -2 std^2 [sum_{i<h} g^i diag(R + g B'P_{i+1}B) + g^h diag(H_aa)]
                    + alpha sum_{i<=h} g^i.
+
+    With `longest`, h may be traced and be anything up to that.
     """
+    steps = jnp.arange(h if longest is None else longest)
     g, K, n = gamma * (1 - system.ends), policy.K, policy.K.shape[1]
     closed, var = system.A + system.B @ K, jnp.exp(2 * policy.log_std)
     push = system.B @ jnp.diag(var) @ system.B.T + jnp.diag(system.noise_scale**2)
     H_ss, H_as, H_aa = critic.H[:n, :n], critic.H[n:, :n], critic.H[n:, n:]
 
-    def forward(M, _):
-        return closed @ M @ closed.T + push, M
+    def forward(M, i):
+        return jnp.where(i < h, closed @ M @ closed.T + push, M), M
 
     def backward(carry, row):
-        (P, d_K, d_var), (M, weight) = carry, row
-        d_K += weight * (system.R @ K + g * system.B.T @ P @ closed) @ M
-        d_var += weight * jnp.diag(system.R + g * system.B.T @ P @ system.B)
-        return (system.Q + K.T @ system.R @ K + g * closed.T @ P @ closed, d_K, d_var), None
+        (P, d_K, d_var), (M, i) = carry, row
+        new = (
+            system.Q + K.T @ system.R @ K + g * closed.T @ P @ closed,
+            d_K + g**i * (system.R @ K + g * system.B.T @ P @ closed) @ M,
+            d_var + g**i * jnp.diag(system.R + g * system.B.T @ P @ system.B),
+        )
+        return jax.tree.map(lambda x, before: jnp.where(i < h, x, before), new, carry), None
 
-    last, moments = jax.lax.scan(forward, second_moment, None, h)
+    last, moments = jax.lax.scan(forward, second_moment, steps)
     P = H_ss + H_as.T @ K + K.T @ H_as + K.T @ H_aa @ K
     start = (P, g**h * (H_as + H_aa @ K) @ last, g**h * jnp.diag(H_aa))
-    weights = g ** jnp.arange(h)
-    (_, d_K, d_var), _ = jax.lax.scan(backward, start, (moments, weights), reverse=True)
-    entropy = alpha * sum(g**i for i in range(h + 1))
+    (_, d_K, d_var), _ = jax.lax.scan(backward, start, (moments, steps), reverse=True)
+    entropy = alpha * (jnp.sum(jnp.where(steps < h, g**steps, 0)) + g**h)
     return LinearPolicy(-2 * d_K, -2 * var * d_var + entropy)

@@ -59,7 +59,7 @@ class MountainCarFunctional(FuncEnv[jax.Array, jax.Array, int, float, bool, Any,
         return state.astype(jnp.float32)
 
     def reward(self, state, action, next_state, rng=None, params=None):
-        """-1 a step, 0 for the step that reaches the goal."""
+        """-1 per step, 0 for the step that reaches the goal."""
         return jnp.where(self.terminal(next_state, rng, params), 0.0, -1.0)
 
     def terminal(self, state, rng=None, params: MountainCarParams | None = None):

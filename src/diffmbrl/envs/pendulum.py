@@ -12,6 +12,7 @@ class Pendulum(eqx.Module):
     """Swing-up; observations (cos, sin, angular velocity in rad/s), torque up to 2 N m."""
 
     observation_dim: ClassVar[int] = 3
+    state_dim: ClassVar[int] = 0
     action_dim: ClassVar[int] = 1
     time_limit: ClassVar[int] = 200
     terminates: ClassVar[bool] = False
@@ -20,6 +21,10 @@ class Pendulum(eqx.Module):
     def reset(self, key: PRNGKeyArray) -> Float[Array, "3"]:
         """Any angle, velocity in [-1, 1]."""
         return _env().observation(_env().initial(key, PendulumParams), None).astype(jnp.float32)
+
+    def observe(self, state: Float[Array, "3"]) -> Float[Array, "3"]:
+        """The state itself."""
+        return state
 
     def step(self, obs: Float[Array, "3"], action: Float[Array, "1"]):
         """Next observation, reward, never terminated."""

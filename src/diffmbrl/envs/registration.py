@@ -7,8 +7,11 @@ LIMITS = {"Chain": 100, "FourRooms": 80, "MountainCar": 200}
 
 def register_all() -> None:
     """Registers diffmbrl/<name>-v0; nothing is imported until one is made."""
-    makers = {"Chain": "make_chain", "FourRooms": "make_four_rooms",
-              "MountainCar": "make_mountain_car"}  # fmt: skip
+    makers = {
+        "Chain": "make_chain",
+        "FourRooms": "make_four_rooms",
+        "MountainCar": "make_mountain_car",
+    }
     for name, maker in makers.items():
         register(
             id=f"diffmbrl/{name}-v0",

@@ -1,42 +1,50 @@
 """Stage: statistics over seeds of every setting, and the selection of learning rates."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
+from diffmbrl.implicit.metrics import ETA, METRICS
 from diffmbrl.implicit.published import published
-from diffmbrl.implicit.tables import ETA, METRICS, read_parquet
 from diffmbrl.pipeline.stage import Job
+from diffmbrl.tables import read_parquet, write_csv
 
 SETTING = ["domain", "parameterization", "backup", "learning_rate", "eta", "reward_offset"]
 FAMILY = ["domain", "parameterization", "backup", "eta"]
-COLUMNS = ("domain", "parameterization", "learning_rate", "eta", "reward_offset", "seed", "step",
-           *METRICS, "diverged")  # fmt: skip
-TERMINAL_VALUE = 10.0  # 1 / (1 - gamma): what an offset of 1 adds to four rooms' terminal state
+COLUMNS = (
+    "domain",
+    "parameterization",
+    "learning_rate",
+    "eta",
+    "reward_offset",
+    "seed",
+    "step",
+    *METRICS,
+    "diverged",
+)
 
 
-def floor(domain: pd.Series, reward_offset: pd.Series) -> pd.Series:
-    """The residual norm that no parameters can remove.
+def without_floor(runs: pd.DataFrame, floors: Mapping[str, float]) -> pd.Series:
+    """The residual norm over the states whose value can be learned.
 
-    The terminal state of four rooms has no features, so its prediction stays 0, while an
-    offset makes its value offset / (1 - gamma).
+    Args:
+        runs: with domain, reward_offset and residual_norm.
+        floors: by domain, the residual norm per unit of offset that no parameters can remove.
     """
-    return (TERMINAL_VALUE * reward_offset.abs()).where(domain == "four_rooms", 0.0)
-
-
-def without_floor(runs: pd.DataFrame) -> pd.Series:
-    """The residual norm over the states whose value can be learned."""
-    total = runs["residual_norm"] ** 2 - floor(runs["domain"], runs["reward_offset"]) ** 2
+    floor = runs["domain"].astype(str).map(floors) * runs["reward_offset"].abs()
+    total = runs["residual_norm"] ** 2 - floor**2
     return np.sqrt(total.clip(lower=0.0))
 
 
-def summarize(runs: pd.DataFrame) -> pd.DataFrame:
+def summarize(runs: pd.DataFrame, floors: Mapping[str, float]) -> pd.DataFrame:
     """Mean and sample standard deviation over the finite seeds, at the start and at the end.
 
     Returns:
-        One row a setting: n_runs, n_diverged, and <metric>_{mean,std} at the last logged step
+        One row per setting: n_runs, n_diverged, and <metric>_{mean,std} at the last logged step
         and <metric>_t0_{mean,std} at step 0.
     """
-    runs = runs.assign(residual_norm_learnable=without_floor(runs))
+    runs = runs.assign(residual_norm_learnable=without_floor(runs, floors))
     metrics = [*METRICS, "residual_norm_learnable"]
     parts = []
     for suffix, step in (("", runs["step"].max()), ("_t0", 0)):
@@ -72,7 +80,7 @@ def select(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def curves(summary: pd.DataFrame, selected: pd.DataFrame, eta: float) -> pd.DataFrame:
-    """Figure 2 as a wide table: a row an offset, a column <domain>_<parameterization>."""
+    """Figure 2 as a wide table: one row per offset, one column per domain and parameterization."""
     chosen = summary.merge(selected[[*FAMILY, "learning_rate"]], on=[*FAMILY, "learning_rate"])
     chosen = chosen[(chosen["eta"] == eta) & (chosen["backup"] == "none")]
     names = chosen["domain"].astype(str) + "_" + chosen["parameterization"].astype(str)
@@ -84,16 +92,18 @@ def curves(summary: pd.DataFrame, selected: pd.DataFrame, eta: float) -> pd.Data
 
 def run(job: Job) -> None:
     """Writes the summary of all settings, the selection, and the curves of figure 2."""
+    domains = job.settings["domains"]
+    floors = {name: facts.get("FLOOR", 0.0) for name, facts in domains.items()}
     summaries, selections = [], []
     for path in job.inputs["runs"]:
         runs = read_parquet(path, COLUMNS)
         if "backup" not in runs:
             runs["backup"] = "none"
         with np.errstate(over="ignore", invalid="ignore"):
-            summaries.append(summarize(runs))
+            summaries.append(summarize(runs, floors))
             selections.append(select(runs))
     summary = pd.concat(summaries, ignore_index=True)
-    summary.to_csv(job.outputs["summary"], index=False, float_format="%.9g")
     selected = pd.concat(selections, ignore_index=True)
-    selected.to_csv(job.outputs["selected"], index=False, float_format="%.9g")
-    curves(summary, selected, ETA).to_csv(job.outputs["curves"], index=False, float_format="%.9g")
+    write_csv(summary, job.outputs["summary"])
+    write_csv(selected, job.outputs["selected"])
+    write_csv(curves(summary, selected, ETA), job.outputs["curves"])

@@ -1,6 +1,5 @@
 """Ours against the numbers of Gehring et al. 2021: their summary, and their run logs."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +7,15 @@ import pandas as pd
 
 from diffmbrl.errors import DataError
 from diffmbrl.implicit.published import published
-from diffmbrl.implicit.tables import read_parquet
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.stats.parity import Bar, agreement
+from diffmbrl.stats.parity import Bar, agreement, write_comparison
+from diffmbrl.tables import read_parquet
 
 RUN = ("domain", "parameterization", "learning_rate", "eta", "reward_offset", "seed")
-FIGURES = {"figure 1": ("residual_ones_norm_t0", "residual_ortho_norm_t0"),
-           "figures 2 and 3": ("residual_norm",)}  # fmt: skip
+FIGURES = {
+    "figure 1": ("residual_ones_norm_t0", "residual_ortho_norm_t0"),
+    "figures 2 and 3": ("residual_norm",),
+}
 SUMMARY_TOLERANCE = 1e-3
 
 # The authors' folder layout and column names, and which of their sweeps the paper plots.
@@ -26,12 +27,22 @@ SWEEPS = {
     ("mountaincar", "explicit"): "202105261546",
     ("mountaincar", "implicit"): "202105261313",
 }
-DOMAIN_NAMES = {"chain_rollout": "chain", "four_rooms_rollout": "four_rooms",
-                "mountaincar": "mountain_car"}  # fmt: skip
-RUN_NAMES = {"SEED": "seed", "LEARNING_RATE": "learning_rate", "MDP_MODULE_DISCOUNT": "eta",
-             "REWARD_OFFSET": "reward_offset"}  # fmt: skip
-LOG_NAMES = {"timestep": "step", "res_ones_norm": "residual_ones_norm",
-             "res_ortho_norm": "residual_ortho_norm"}  # fmt: skip
+DOMAIN_NAMES = {
+    "chain_rollout": "chain",
+    "four_rooms_rollout": "four_rooms",
+    "mountaincar": "mountain_car",
+}
+RUN_NAMES = {
+    "SEED": "seed",
+    "LEARNING_RATE": "learning_rate",
+    "MDP_MODULE_DISCOUNT": "eta",
+    "REWARD_OFFSET": "reward_offset",
+}
+LOG_NAMES = {
+    "timestep": "step",
+    "res_ones_norm": "residual_ones_norm",
+    "res_ortho_norm": "residual_ortho_norm",
+}
 
 
 def read_published(path: Path) -> pd.DataFrame:
@@ -122,13 +133,17 @@ def compare_summary(summary: pd.DataFrame) -> pd.DataFrame:
                 spread**2 / both["n_runs"] + target_spread**2 / both["n_runs_published"]
             )
             part = both[keys].assign(
-                figure=figure, metric=metric, ours=mean, published=target,
+                figure=figure,
+                metric=metric,
+                ours=mean,
+                published=target,
                 difference=(mean - target).abs() / target.abs(),
                 z=(mean - target) / error.where(error > 0),
-                n_runs=both["n_runs"], n_diverged=both["n_diverged"],
+                n_runs=both["n_runs"],
+                n_diverged=both["n_diverged"],
                 n_runs_published=both["n_runs_published"],
                 n_diverged_published=both["n_nonfinite"],
-            )  # fmt: skip
+            )
             same_count = part["n_diverged"] == part["n_diverged_published"]
             part["passes"] = (part["difference"] <= SUMMARY_TOLERANCE) & same_count
             rows.append(part)
@@ -146,15 +161,16 @@ def verdicts(table: pd.DataFrame) -> dict:
             "agree": int(part["passes"].sum()),
             "worst_difference": float(part["difference"].max()),
             "same_seeds": complete,
-            "verdict": "agrees" if complete and agrees else
-                       "differs" if complete else "not the published seeds",
-        }  # fmt: skip
+            "verdict": "agrees"
+            if complete and agrees
+            else "differs"
+            if complete
+            else "not the published seeds",
+        }
     return result
 
 
 def run(job: Job) -> None:
-    """Stage: writes the comparison with the published summary, as a table and as metrics."""
+    """Stage: writes the comparison with the published summary: table, verdicts and metrics."""
     table = compare_summary(pd.read_csv(job.input("summary")))
-    table.to_csv(job.outputs["table"], index=False, float_format="%.9g")
-    metrics = json.dumps(verdicts(table), indent=2, sort_keys=True)
-    job.outputs["metrics"].write_text(metrics + "\n", encoding="utf-8")
+    write_comparison(table, verdicts(table), job.outputs)

@@ -7,16 +7,26 @@ import numpy as np
 import pandas as pd
 
 from diffmbrl.errors import DataError
-from diffmbrl.implicit.domains import DOMAINS, features
-from diffmbrl.implicit.tables import read_parquet
+from diffmbrl.implicit.domain import Domain
+from diffmbrl.tables import read_parquet
 
-COLUMNS = ("seed", "split", "trajectory", "t", "action", "reward", "terminated", "truncated",
-           "return", "discount_sum")  # fmt: skip
+COLUMNS = (
+    "seed",
+    "split",
+    "trajectory",
+    "t",
+    "action",
+    "reward",
+    "terminated",
+    "truncated",
+    "return",
+    "discount_sum",
+)
 
 Points = dict[str, np.ndarray]
 
 
-def load(path: Path, domain: str, seeds: Sequence[int]) -> dict[str, Points]:
+def load(path: Path, domain: Domain, seeds: Sequence[int]) -> dict[str, Points]:
     """A domain's training and evaluation points, stacked over seeds.
 
     Returns:
@@ -26,30 +36,30 @@ def load(path: Path, domain: str, seeds: Sequence[int]) -> dict[str, Points]:
     Raises:
         DataError: the file is damaged, lacks a column or lacks a seed.
     """
-    frame = read_parquet(path, (*COLUMNS, *DOMAINS[domain].observation))
+    frame = read_parquet(path, (*COLUMNS, *domain.observation))
     absent = sorted(set(seeds) - set(frame["seed"].unique()))
     if absent:
         raise DataError(f"{path}: has no rows of seed {absent[0]}; rebuild it for these seeds")
-    if domain == "chain":
-        frame = frame[frame["t"] == 0]  # deviation 3: the published data are first states only
+    if domain.first_states_only:
+        frame = frame[frame["t"] == 0]
     return {
         split: _stack([part[part["seed"] == seed] for seed in seeds], domain)
         for split, part in frame.groupby("split")
     }
 
 
-def _stack(parts: list[pd.DataFrame], domain: str) -> Points:
+def _stack(parts: list[pd.DataFrame], domain: Domain) -> Points:
     count = np.array([len(part) for part in parts])
     shape = (len(parts), count.max())
     points = {
-        "features": np.zeros((*shape, DOMAINS[domain].n_features)),
+        "features": np.zeros((*shape, domain.n_features)),
         "returns": np.zeros(shape),
         "discounts": np.zeros(shape),
         "count": count,
     }
     for i, part in enumerate(parts):
-        observation = part[list(DOMAINS[domain].observation)].to_numpy(dtype=float)
-        points["features"][i, : len(part)] = features(domain, observation)
+        observation = part[list(domain.observation)].to_numpy(dtype=float)
+        points["features"][i, : len(part)] = domain.features(observation)
         points["returns"][i, : len(part)] = part["return"]
         points["discounts"][i, : len(part)] = part["discount_sum"]
     return points

@@ -7,8 +7,8 @@ import pandas as pd
 
 from diffmbrl.errors import DataError
 from diffmbrl.implicit.compare import compare_runs, compare_summary, read_published, verdicts
-from diffmbrl.implicit.tables import read_parquet
 from diffmbrl.stats.parity import Bar
+from diffmbrl.tables import read_parquet
 
 BAR = Bar()
 
@@ -48,8 +48,16 @@ def _summary(path: Path) -> bool:
 def _runs(results: Path, published: Path) -> bool:
     theirs = read_published(published)
     seeds = set(theirs["seed"])
-    wanted = ["domain", "parameterization", "learning_rate", "eta", "reward_offset", "seed",
-              "step", "residual_norm"]  # fmt: skip
+    wanted = [
+        "domain",
+        "parameterization",
+        "learning_rate",
+        "eta",
+        "reward_offset",
+        "seed",
+        "step",
+        "residual_norm",
+    ]
     tables = []
     for path in sorted(results.glob("*plicit.parquet")):
         runs = read_parquet(path, wanted)[wanted]

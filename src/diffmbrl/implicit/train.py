@@ -1,9 +1,8 @@
 """Stage: every run of one domain and parameterization (seeds x rates x etas x offsets)."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +10,17 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Array, Float, Int
 
+from diffmbrl import registry
 from diffmbrl.errors import ConfigError
 from diffmbrl.implicit import dataset, schedule
-from diffmbrl.implicit.domains import DOMAINS
-from diffmbrl.implicit.parameterizations import Explicit, Implicit, centred
-from diffmbrl.implicit.tables import METRICS, write_parquet
+from diffmbrl.implicit.advance import advance, start
+from diffmbrl.implicit.domain import Domain
+from diffmbrl.implicit.metrics import METRICS
+from diffmbrl.implicit.values import Models
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.solve import GCR, Direct, Exact, Iterative, Newton, Picard, Refined
 from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
+from diffmbrl.tables import write_parquet
 
 AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to a single run
     "seed": "seeds",
@@ -28,54 +29,8 @@ AXES = {  # column: the setting that it spans; what `diffmbrl replay` narrows to
     "reward_offset": "reward_offsets",
     "backup": "backups",
 }
-BOUNDED = 1e4
-DRIFT = 16.0  # of a row's largest logit between two logged steps, for float32 weights to do
-SET = 72  # runs; the published grids have 66 a seed and eta
-EXACT_BELOW = 32  # features; a factorisation is faster than iterating below, slower above
 
-
-class Models(NamedTuple):
-    """One parameterization, solved in two ways.
-
-    Attributes:
-        calm: the fastest, for a run whose values are bounded and whose logits move little.
-        wild: exact to rounding and started afresh, for a run that blows up. Whether such a run
-            overflows in the end hangs on its small entries, which a start at values of 1e20
-            would drown in rounding errors of 1e4 (docs/implicit.md, detail 4).
-    """
-
-    calm: Explicit | Implicit
-    wild: Explicit | Implicit
-
-
-def models(parameterization: str, n: int, backup: str = "max", temperature: float = 1.0) -> Models:
-    """A parameterization with the solves that measure fastest for n features.
-
-    `explicit` starts at the initial values of the published runs, whose solver stops once no
-    value moves by more than 1e-6: with exact ones its runs would differ from theirs by that.
-    """
-    if parameterization == "explicit":
-        start = Explicit(Implicit(Picard(atol=1e-6), Exact()))
-        return Models(start, start)
-    several = parameterization == "implicit_mdp"
-    steps, tolerance = (20, 1e-12) if several else (1, 0.0)
-    if n < EXACT_BELOW:
-        newton = Newton(Direct(), rtol=tolerance, atol=1e-10, max_steps=steps)
-        exact = Implicit(newton, Exact(), backup, temperature)
-        return Models(exact, exact)
-    # A round of refinement leaves what float32 leaves. Where Newton's steps repeat, the next one
-    # takes that away; a gradient needs no more; a solve by itself does (docs/implicit.md).
-    full = GCR(rtol=1e-15, atol=1e-8, max_steps=60, memory=20)
-    once = Refined(GCR(rtol=1e-6, atol=1e-8, max_steps=60, memory=8, passes=1), rounds=1)
-    twice = Refined(GCR(rtol=1e-4, atol=1e-7, max_steps=60, memory=8, passes=1), rounds=2)
-    calm, wild = (
-        Newton(linear, rtol=tolerance, atol=1e-7, max_steps=steps)
-        for linear in (once if several else twice, full)
-    )
-    return Models(
-        Implicit(calm, Iterative(once), backup, temperature, warm=True),
-        Implicit(wild, Iterative(full), backup, temperature),
-    )
+USES = {"domain": "implicit.domains", "parameterization": "implicit.parameterizations"}
 
 
 def residuals(
@@ -92,7 +47,7 @@ def residuals(
     }
 
 
-def program(models: Models, updates: int, log_every: int, width: int) -> engine.Program:
+def program(models: Models, updates: int, log_every: int) -> engine.Program:
     """Training by plain SGD of a set of runs, measured before it and every `log_every` updates.
 
     A config holds seed (index into the data) and eta, scalars, and learning_rate and
@@ -101,98 +56,47 @@ def program(models: Models, updates: int, log_every: int, width: int) -> engine.
     """
 
     def init(config, data):
-        seed, eta = config["seed"], config["eta"]
-        params = models.calm.init(data["w"][seed], data["F"][seed], eta)
-        theta = models.calm.values(params, eta, jnp.zeros(data["w"].shape[1]))
-        return {"params": params, "theta": theta, "step": jnp.asarray(0)}
+        seed = config["seed"]
+        return start(models, data["w"][seed], data["F"][seed], config["eta"])
 
     def measure(config, data, state):
         points = {name: leaf[config["seed"]] for name, leaf in data["evaluation"].items()}
-        return residuals(state["theta"], points, config["reward_offset"])
+        found = residuals(state["theta"], points, config["reward_offset"])
+        return found | {"solver_result": state["result"]}
 
-    def updates_with(model):
-        def update(config, data, state, _):
-            inputs, target = batch(config, data, state["step"])
-
-            def loss(params):
-                theta = model.values(params, config["eta"], state["theta"])
-                return 0.5 * jnp.mean((inputs @ theta - target) ** 2), theta
-
-            gradient, theta = jax.grad(loss, has_aux=True)(state["params"])
-            params = jax.tree.map(
-                lambda p, g: p - config["learning_rate"] * g, state["params"], gradient
-            )
-            return {"params": params, "theta": theta, "step": state["step"] + 1}, None
-
-        def go_on(config, data, state):
-            state, _ = jax.lax.scan(partial(update, config, data), state, None, length=log_every)
-            return state | {"theta": model.values(state["params"], config["eta"], state["theta"])}
-
-        return go_on
-
-    def rest(config, data, state):
-        return state
-
-    def calm(config, data, state):
-        params = state["params"]
-        params = params | {"F": centred(params["F"])}
-        after = updates_with(models.calm)(config, data, state | {"params": params})
-        moved_little = jnp.all(jnp.abs(after["params"]["F"].max(axis=-1)) < DRIFT)
-        return jax.lax.cond(moved_little, lambda: after, lambda: wild(config, data, state))
-
-    def wild(config, data, state):
-        return updates_with(models.wild)(config, data, state)
-
-    def advance(config, data, state):
-        largest = jnp.max(jnp.abs(state["theta"]))
-        how = jnp.where(jnp.isfinite(largest), jnp.where(largest < BOUNDED, 0, 1), 2)
-        if models.calm is models.wild:
-            state = wild(config, data, state)
-        else:
-            state = jax.lax.switch(how, [calm, wild, rest], config, data, state)
+    def go_on(config, data, state):
+        state = advance(models, log_every, config, data, state)
         return state, measure(config, data, state)
 
     segments = updates // log_every
-    if width == 1:
-        return engine.Program(init, advance, segments, first=measure)
+    if models.width == 1:
+        return engine.Program(init, go_on, segments, first=measure)
     config = {"seed": None, "eta": None, "learning_rate": 0, "reward_offset": 0}
-    state = {"params": 0, "theta": 0, "step": None}
+    state = {"params": 0, "theta": 0, "step": None, "result": 0}
     return engine.Program(
         jax.vmap(init, (config, None), state),
-        jax.vmap(advance, (config, None, state), (state, 0)),
+        jax.vmap(go_on, (config, None, state), (state, 0)),
         segments,
-        gpu_lanes=max(1, engine.Program.gpu_lanes // width),
+        gpu_lanes=max(1, engine.Program.gpu_lanes // models.width),
         first=jax.vmap(measure, (config, None, state)),
     )
 
 
-def batch(config, data, step) -> tuple[Float[Array, "b k"], Float[Array, " b"]]:
-    """Features and targets of the batch of an update."""
-    seed, points = config["seed"], data["train"]
-    indices = data["batches"][seed, step]
-    offset = config["reward_offset"] * points["discounts"][seed, indices]
-    return points["features"][seed, indices], points["returns"][seed, indices] + offset
-
-
 def arrays(
-    path: Path, domain: str, seeds: Sequence[int], updates: int, batch_size: int, actions: int
+    path: Path, domain: Domain, seeds: Sequence[int], updates: int, batch_size: int, actions: int
 ) -> dict:
     """What every run of a domain reads: points, initial parameters and batches of each seed."""
     data: dict = dataset.load(path, domain, seeds)
-    n = DOMAINS[domain].n_features
     keys = [schedule.run_keys(seed) for seed in seeds]
-    init = [schedule.initial_parameters(jnp.asarray(k.init), n, actions) for k in keys]
+    init = [
+        schedule.initial_parameters(jnp.asarray(k.init), domain.n_features, actions) for k in keys
+    ]
     data["w"], data["F"] = (np.stack(leaves) for leaves in zip(*init, strict=True))
-    data["batches"] = np.stack([
+    batches = [
         schedule.batch_indices(jnp.asarray(k.batch), count, updates, batch_size)
         for k, count in zip(keys, data["train"]["count"], strict=True)
-    ])  # fmt: skip
-    return data
-
-
-def width(parameterization: str, n: int) -> int:
-    """How many runs a set has: many where they share a product, one where one fills a cache."""
-    return 1 if parameterization != "explicit" and n >= EXACT_BELOW else SET
+    ]
+    return data | {"batches": np.stack(batches)}
 
 
 def sets(
@@ -202,7 +106,7 @@ def sets(
 
     Args:
         axes: seed, eta, learning_rate and reward_offset of every run, of shape (runs,).
-        width: runs a set.
+        width: how many runs a set has.
 
     Returns:
         The sets' configs, and which runs they hold.
@@ -229,7 +133,7 @@ def train(
     n_runs = len(axes["seed"])
 
     def by_run(values):
-        ordered = np.empty((n_runs, values.shape[1]))
+        ordered = np.empty((n_runs, values.shape[1]), values.dtype)
         ordered[runs] = values.swapaxes(1, 2)
         return ordered
 
@@ -239,7 +143,10 @@ def train(
 def table(
     axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray], log_every: int
 ) -> pd.DataFrame:
-    """One row per run and logged step: axis columns, step, metric columns, diverged.
+    """One row per run and logged step: axes, step, metrics, diverged, solver_result.
+
+    `solver_result` is how the solve for the logged values ended, an index into
+    `diffmbrl.solve.RESULTS`.
 
     Args:
         axes: arrays of shape (runs,).
@@ -252,6 +159,7 @@ def table(
     for name in METRICS:
         frame[name] = metrics[name].reshape(-1)
     frame["diverged"] = np.repeat(~np.isfinite(metrics["residual_norm"][:, -1]), logged)
+    frame["solver_result"] = metrics["solver_result"].reshape(-1).astype(np.int8)
     return frame
 
 
@@ -262,33 +170,44 @@ def run(job: Job) -> None:
         raise ConfigError(
             f"updates = {s['updates']}: must be a multiple of log_every = {s['log_every']}"
         )
-    domain, parameterization, seeds = s["domain"], s["parameterization"], s["seeds"]
-    n = DOMAINS[domain].n_features
-    together = width(parameterization, n)
-    data = arrays(job.input("dataset"), domain, seeds, s["updates"], s["batch_size"], s["actions"])
+    domain = registry.load("implicit.domains", s["domain"]).DOMAIN
+    data = arrays(
+        job.input("dataset"), domain, s["seeds"], s["updates"], s["batch_size"], s["actions"]
+    )
     axes = grid(
         {
-            "seed": np.arange(len(seeds)),
+            "seed": np.arange(len(s["seeds"])),
             "learning_rate": s["learning_rates"],
             "eta": s["etas"],
             "reward_offset": s["reward_offsets"],
         }
     )
-    frames = []
-    for backup in s["backups"]:
-        solved = models(parameterization, n, backup, s["temperature"])
-        metrics = train(
-            program(solved, s["updates"], s["log_every"], together), axes, data, together,
-            threads=job.threads, checkpoint=job.scratch / backup,
-            label=f"{domain} {parameterization}" + f" {backup}" * (len(s["backups"]) > 1)
-            + f", sets of {together}" * (together > 1),
-        )  # fmt: skip
-        labels = {"domain": domain, "parameterization": parameterization}
-        if parameterization == "implicit_mdp":
-            labels["backup"] = backup
-        named = {**axes, "seed": np.asarray(seeds, dtype=np.int64)[axes["seed"]]}
-        frame = table(named, metrics, s["log_every"])
-        for position, (name, value) in enumerate(labels.items()):
-            frame.insert(position, name, pd.Categorical([value] * len(frame)))
-        frames.append(frame)
+    frames = [train_backup(job, domain.n_features, data, axes, backup) for backup in s["backups"]]
     write_parquet(pd.concat(frames, ignore_index=True), job.outputs["runs"])
+
+
+def train_backup(
+    job: Job, n: int, data: dict, axes: Mapping[str, np.ndarray], backup: str
+) -> pd.DataFrame:
+    """The table of one backup's runs; only a parameterization that has several names it."""
+    s = job.settings
+    entry = registry.load("implicit.parameterizations", s["parameterization"])
+    models = entry.models(n, backup=backup, temperature=s["temperature"])
+    labels = {"domain": s["domain"], "parameterization": s["parameterization"]}
+    if models.has_backups:
+        labels["backup"] = backup
+    together = f", sets of {models.width}" if models.width > 1 else ""
+    metrics = train(
+        program(models, s["updates"], s["log_every"]),
+        axes,
+        data,
+        models.width,
+        threads=job.threads,
+        checkpoint=job.scratch / backup,
+        label=" ".join(labels.values()) + together,
+    )
+    named = {**axes, "seed": np.asarray(s["seeds"], dtype=np.int64)[axes["seed"]]}
+    frame = table(named, metrics, s["log_every"])
+    for position, (name, value) in enumerate(labels.items()):
+        frame.insert(position, name, pd.Categorical([value] * len(frame)))
+    return frame

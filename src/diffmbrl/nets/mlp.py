@@ -1,14 +1,18 @@
-"""Multilayer perceptrons as pytrees, acting on one input; callers vmap."""
+"""Multilayer perceptrons as pytrees, acting on one input; callers vmap.
+
+`diffmbrl.nets.ensemble` has the other layout: several small networks, a batch in columns.
+"""
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, PRNGKeyArray
 
-INITS = ("orthogonal", "uniform")
+INITS = ("orthogonal", "uniform")  # of weights: `mlp` draws the former, `rpg.learner` the latter
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
     "tanh": jnp.tanh,
@@ -43,34 +47,10 @@ class MLP(eqx.Module):
 
 
 def linear(
-    key: PRNGKeyArray,
-    n_in: int,
-    n_out: int,
-    *,
-    gain: float = 1.0,
-    init: str = "orthogonal",
-    dtype: DTypeLike = float,
+    key: PRNGKeyArray, n_in: int, n_out: int, *, gain: float = 1.0, dtype: DTypeLike = float
 ) -> Linear:
-    """A layer with zero bias and random weights.
-
-    Args:
-        key: its random key.
-        n_in: width of the input.
-        n_out: width of the output.
-        gain: `orthogonal`: every singular value; `uniform`: factor on the bound.
-        init: `orthogonal`, or `uniform` in +-gain / sqrt(n_in) as common libraries default to.
-        dtype: of the parameters.
-
-    Raises:
-        ValueError: unknown init.
-    """
-    if init == "orthogonal":
-        weight = gain * jax.nn.initializers.orthogonal()(key, (n_out, n_in), dtype)
-    elif init == "uniform":
-        bound = gain / math.sqrt(n_in)
-        weight = jax.random.uniform(key, (n_out, n_in), dtype, -bound, bound)
-    else:
-        raise ValueError(f"init: {init!r} is unknown; use one of {', '.join(INITS)}")
+    """A layer with zero bias and a random weight whose singular values all equal `gain`."""
+    weight = gain * jax.nn.initializers.orthogonal()(key, (n_out, n_in), dtype)
     return Linear(weight, jnp.zeros(n_out, dtype))
 
 
@@ -79,7 +59,6 @@ def mlp(
     sizes: Sequence[int],
     *,
     activation: str = "relu",
-    init: str = "orthogonal",
     gain: float = math.sqrt(2),
     last_gain: float = 1.0,
     dtype: DTypeLike = float,
@@ -90,23 +69,28 @@ def mlp(
         key: its random key; layer i uses `fold_in(key, i)`.
         sizes: widths, input and output included.
         activation: one of `ACTIVATIONS`.
-        init: of the weights, see `linear`.
         gain: of every layer but the last.
         last_gain: of the last layer (0.01 starts a policy or a value near zero).
         dtype: of the parameters.
 
     Raises:
-        ValueError: fewer than two sizes, unknown activation or init.
+        ValueError: fewer than two sizes, unknown activation.
     """
     if len(sizes) < 2:
         raise ValueError(f"sizes: {list(sizes)} must name at least an input and an output width")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: {activation!r} is unknown; use {', '.join(ACTIVATIONS)}")
     gains = [gain] * (len(sizes) - 2) + [last_gain]
-    return MLP(
-        tuple(
-            linear(jax.random.fold_in(key, i), n_in, n_out, gain=g, init=init, dtype=dtype)
-            for i, (n_in, n_out, g) in enumerate(zip(sizes[:-1], sizes[1:], gains, strict=True))
-        ),
-        activation,
-    )
+    kinds = list(zip(sizes[:-1], sizes[1:], gains, strict=True))
+    layers: list[Linear] = []
+    for (n_in, n_out, g), same in groupby(kinds):
+        # Equal layers in a row as one loop: a draw and a factorisation each takes long to compile.
+        own = len(layers) + jnp.arange(len(list(same)))
+        made = jax.lax.map(
+            lambda i, n=n_in, m=n_out, g=g: linear(
+                jax.random.fold_in(key, i), n, m, gain=g, dtype=dtype
+            ),
+            own,
+        )
+        layers += [jax.tree.map(lambda x, i=i: x[i], made) for i in range(len(own))]
+    return MLP(tuple(layers), activation)

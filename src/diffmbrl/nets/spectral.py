@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from diffmbrl.nets.mlp import MLP, Linear
@@ -54,11 +55,14 @@ def chosen(net: MLP, part: str, layers: str) -> tuple[bool, ...]:
 
 def start(net: MLP, key: PRNGKeyArray, iterations: int = 50) -> tuple[Vectors, ...]:
     """Power-iteration state for every layer, from random vectors."""
-    vectors = []
-    for i, layer in enumerate(net.layers):
-        left = jax.random.normal(jax.random.fold_in(key, i), layer.bias.shape, layer.weight.dtype)
-        vectors.append(Vectors(_unit(left), _unit(layer.weight.T @ left)))
-    return iterate(net, tuple(vectors), iterations)
+    sizes = [layer.bias.shape[0] for layer in net.layers]
+    draw = jax.random.normal(key, (sum(sizes),), net.layers[0].weight.dtype)
+    parts = jnp.split(draw, np.cumsum(sizes)[:-1])
+    vectors = tuple(
+        Vectors(_unit(left), _unit(layer.weight.T @ left))
+        for layer, left in zip(net.layers, parts, strict=True)
+    )
+    return iterate(net, vectors, iterations)
 
 
 def iterate(net: MLP, vectors: Sequence[Vectors], iterations: int = 1) -> tuple[Vectors, ...]:
@@ -88,7 +92,7 @@ def track(
         vectors: state from before it.
         most: iterations after which to stop in any case.
         on: whether there is anything to track; if not, one iteration is made all the same.
-        tolerance: relative growth of sigma(W) an iteration.
+        tolerance: relative growth of sigma(W) per iteration.
     """
 
     def estimate(vectors):
@@ -119,24 +123,20 @@ def sigma(layer: Linear, vectors: Vectors) -> Float[Array, ""]:
 def normalise(
     net: MLP,
     vectors: Sequence[Vectors],
-    layers: Sequence[bool],
+    layers: Sequence[Bool[Array, ""] | bool],
     target: Float[Array, ""] | float = 1.0,
-    on: Bool[Array, ""] | bool = True,
 ) -> MLP:
     """The network that is used: chosen weights W become target * W / sigma(W).
 
     Args:
         net: raw weights, which are trained; gradients flow through sigma(W) too.
         vectors: power-iteration state.
-        layers: which layers to normalise.
+        layers: which layers to normalise; may be traced, so that one program serves all cases.
         target: the largest singular value they get, above 0.
-        on: normalise at all; may be traced, so that one program serves both cases.
     """
 
-    def used(layer: Linear, v: Vectors, choose: bool) -> Linear:
-        if not choose:
-            return layer
-        scale = jnp.where(on, target / sigma(layer, v), 1.0).astype(layer.weight.dtype)
+    def used(layer: Linear, v: Vectors, choose: Bool[Array, ""] | bool) -> Linear:
+        scale = jnp.where(choose, target / sigma(layer, v), 1.0).astype(layer.weight.dtype)
         return eqx.tree_at(lambda x: x.weight, layer, scale * layer.weight)
 
     new = tuple(map(used, net.layers, vectors, layers))
@@ -146,19 +146,6 @@ def normalise(
 def exact(net: MLP) -> Float[Array, " layers"]:
     """The largest singular value of each weight, by SVD."""
     return jnp.stack([jnp.linalg.norm(layer.weight, 2) for layer in net.layers])
-
-
-def rescale(net: MLP, layers: Sequence[bool], target: float = 1.0) -> MLP:
-    """The chosen weights divided by their exact largest singular value, once and for all.
-
-    A plain network rescaled at the start computes what a normalised one does at the start:
-    the control that separates normalisation from a smaller initialisation.
-    """
-    new = tuple(
-        eqx.tree_at(lambda x: x.weight, layer, target * layer.weight / value) if choose else layer
-        for layer, value, choose in zip(net.layers, exact(net), layers, strict=True)
-    )
-    return eqx.tree_at(lambda x: x.layers, net, new)
 
 
 def _power(layer: Linear, vectors: Vectors) -> Vectors:

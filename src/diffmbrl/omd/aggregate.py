@@ -1,19 +1,41 @@
 """Stage: statistics over seeds of the tabular trainings and of the CartPole runs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.stats.intervals import bootstrap, iqm
+from diffmbrl.tables import read_parquet, write_csv
 
 TABULAR = ["table", "agent", "objective", "projection", "adjoint", "norm_bound", "sigma"]
 TABULAR_METRICS = ("return", "q_error", "bound", "bellman_error")
-SETTING = ["experiment", "agent", "width", "distractors", "inner_steps", "double_q", "adjoint",
-           "inner_optimizer", "probabilistic"]  # fmt: skip
+SETTING = [
+    "experiment",
+    "agent",
+    "width",
+    "distractors",
+    "inner_steps",
+    "double_q",
+    "adjoint",
+    "inner_optimizer",
+    "probabilistic",
+    "activation",
+    "frozen",
+]
 RATES = ["inner_lr", "tau"]
-CURVES = ("eval_return", "model_mse", "q_loss", "q_value", "adjoint_residual")
+CURVES = (
+    "eval_return",
+    "model_mse",
+    "random_mse",
+    "q_loss",
+    "q_value",
+    "adjoint_residual",
+    "dead_dynamics",
+    "dead_reward",
+)
 BOOTSTRAP_SEED = 20220222
 
 
@@ -25,7 +47,7 @@ def summarize(frame: pd.DataFrame, by: Sequence[str], metrics: Sequence[str]) ->
     """
     rows = []
     for key, part in frame.groupby(list(by), observed=True, dropna=False, sort=True):
-        rng = np.random.default_rng(BOOTSTRAP_SEED)  # anew: an interval hangs on its own runs only
+        rng = np.random.default_rng(BOOTSTRAP_SEED)  # anew: an interval is of its own runs alone
         row = dict(zip(by, key, strict=True))
         row |= {"n_runs": len(part), "n_diverged": int(part["diverged"].sum())}
         for metric in metrics:
@@ -43,9 +65,13 @@ def _statistics(values: np.ndarray, rng: np.random.Generator) -> dict[str, float
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else nan
     low, high = bootstrap(values, rng) if len(values) > 1 else (nan, nan)
     return {
-        "mean": float(np.mean(values)), "std": spread, "stderr": spread / len(values) ** 0.5,
-        "iqm": float(iqm(values)), "iqm_low": low, "iqm_high": high,
-    }  # fmt: skip
+        "mean": float(np.mean(values)),
+        "std": spread,
+        "stderr": spread / len(values) ** 0.5,
+        "iqm": float(iqm(values)),
+        "iqm_low": low,
+        "iqm_high": high,
+    }
 
 
 def tabular(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -58,7 +84,7 @@ def tabular(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def final(runs: pd.DataFrame, evaluations: int) -> pd.DataFrame:
-    """One row a run: metrics averaged over its last `evaluations` evaluations."""
+    """One row per run: metrics averaged over its last `evaluations` evaluations."""
     last = runs[runs["step"] > runs["step"].max() - evaluations * runs["step"].min()]
     by = [*SETTING, *RATES, "seed"]
     means = last.groupby(by, observed=True)[[*CURVES]].mean()
@@ -76,17 +102,19 @@ def select(finals: pd.DataFrame) -> pd.DataFrame:
     return best.drop(columns="eval_return")
 
 
+def read_cartpole(paths: Sequence[Path]) -> pd.DataFrame:
+    """The settings' tables as one; a table's folder is named after its experiment."""
+    tables = [read_parquet(path).assign(experiment=path.parent.name) for path in paths]
+    return pd.concat(tables, ignore_index=True)
+
+
 def run(job: Job) -> None:
     """Writes the tabular summary, the final CartPole results, their selection and curves."""
     tables = {path.stem.removeprefix("tabular_"): path for path in job.inputs["tabular"]}
-    tabular({name: pd.read_parquet(path) for name, path in tables.items()}).to_csv(
-        job.outputs["tabular"], index=False, float_format="%.9g"
-    )
-    runs = pd.concat([
-        pd.read_parquet(path).assign(experiment=path.stem.removeprefix("cartpole_"))
-        for path in job.inputs["cartpole"]
-    ])  # fmt: skip
-    # Experiments share no step count by promise, so each is cut by its own last step.
+    summary = tabular({name: read_parquet(path) for name, path in tables.items()})
+    write_csv(summary, job.outputs["tabular"])
+    runs = read_cartpole(job.inputs["cartpole"])
+    # Experiments may have different numbers of steps: each is cut at its own last one.
     parts = runs.groupby("experiment", sort=True)
     evaluations = job.settings["final_evaluations"]
     finals = pd.concat([final(part, evaluations) for _, part in parts])
@@ -96,6 +124,6 @@ def run(job: Job) -> None:
         selected.assign(selected=True), how="left", on=chosen
     )
     summary["selected"] = summary["selected"].eq(True)
-    summary.to_csv(job.outputs["cartpole"], index=False, float_format="%.9g")
+    write_csv(summary, job.outputs["cartpole"])
     curves = summarize(runs.merge(selected, on=chosen), [*SETTING, "step"], CURVES)
-    curves.to_csv(job.outputs["curves"], index=False, float_format="%.6g")
+    write_csv(curves, job.outputs["curves"])

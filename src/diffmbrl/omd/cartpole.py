@@ -1,8 +1,8 @@
-"""Stage: the CartPole runs of one setting (figures 4, 5, 7).
+"""Stage: the CartPole runs of one setting at one pair of rates (figures 4, 5, 7), and their models.
 
-A setting is an agent with its static structure; its runs (seeds x pairs of rates) are one
-compiled program. Each block of seeds keeps its own checkpoint, so that an interrupted job goes
-on where it stopped and returns the same bytes.
+A setting is an agent with its static structure; its runs (seeds) are one compiled program. Each
+block of seeds keeps its own checkpoint, so that an interrupted job goes on where it stopped and
+returns the same bytes.
 """
 
 from collections.abc import Mapping
@@ -14,25 +14,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from jax.flatten_util import ravel_pytree
 
-from diffmbrl.agents.soft_q import Batch, SoftQ
+from diffmbrl import registry
+from diffmbrl.agents.replay import Transition
+from diffmbrl.agents.soft_q import SoftQ
 from diffmbrl.envs.cartpole import N_ACTIONS, N_PHYSICS, STEP_LIMIT, CartPole
 from diffmbrl.errors import ConfigError
-from diffmbrl.omd.adjoint import Adjoint
-from diffmbrl.omd.agents import MLE, OMD, VEP, Agent
 from diffmbrl.omd.models import Model
 from diffmbrl.omd.settings import Setting
 from diffmbrl.omd.train import Training, program
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.sweep import engine
-from diffmbrl.sweep.grid import grid
+from diffmbrl.tables import write_parquet
 
 SEED_BLOCK = 5
 SEGMENTS_PER_CALL = 20
 REPORTED_STEPS = 200
+RUN = ("inner_lr", "tau", "seed")
+
+USES = {"agent": "omd.agents"}
 
 
-def build(setting: Setting, values: Mapping[str, Any], keep_model: bool = False) -> Training:
+def build(setting: Setting, values: Mapping[str, Any]) -> Training:
     """The training that a setting stands for.
 
     Raises:
@@ -49,59 +53,63 @@ def build(setting: Setting, values: Mapping[str, Any], keep_model: bool = False)
     dtype = {"float32": jnp.float32, "float64": jnp.float64}[values["precision"]]
     env = CartPole(setting.distractors)
     q = SoftQ(
-        env.n_obs, N_ACTIONS, values["hidden"], setting.double_q,
-        values["alpha"], values["gamma"], dtype,
-    )  # fmt: skip
-    model = Model(env.n_obs, N_ACTIONS, setting.width, setting.probabilistic, dtype)
-    agent: Agent
-    if setting.agent == "omd":
-        adjoint = Adjoint(setting.adjoint, values["adjoint_iterations"], values["adjoint_damping"])
-        warm = setting.inner_optimizer == "warm"
-        agent = OMD(q, model, setting.inner_steps, adjoint, warm)
-    else:
-        agent = {"mle": MLE, "vep": VEP}[setting.agent](q, model, setting.inner_steps)
-    return Training(
-        agent, env, values["steps"], values["warmup"], values["evaluate_every"],
-        values["batch"], values["epsilon"], values["episodes"],
-        keep_model,
-    )  # fmt: skip
+        env.n_obs,
+        N_ACTIONS,
+        values["hidden"],
+        setting.double_q,
+        values["alpha"],
+        values["gamma"],
+        dtype,
+    )
+    frozen = () if setting.frozen == "none" else (setting.frozen,)
+    model = Model(
+        env.n_obs,
+        N_ACTIONS,
+        setting.width,
+        setting.probabilistic,
+        dtype,
+        setting.activation,
+        frozen,
+    )
+    agent = registry.load("omd.agents", setting.agent).agent(q, model, setting, values)
+    return Training(agent, env, steps, warmup, every, batch, values["epsilon"], values["episodes"])
 
 
 def train(
-    setting: Setting, values: Mapping[str, Any], threads: int, checkpoint: Path | None,
-    keep_model: bool = False,
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
-    """All runs of a setting: their evaluations, and their models' predictions if kept."""
-    training = build(setting, values, keep_model)
+    setting: Setting, values: Mapping[str, Any], threads: int, checkpoint: Path | None
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All runs of a setting: evaluations, final models, and what these predict."""
+    training = build(setting, values)
     seeds = np.arange(1, values["seeds"] + 1)
     segments = training.steps // training.segment
     per_call = next(n for n in range(SEGMENTS_PER_CALL, 0, -1) if segments % n == 0)
     sweep = program(training, lanes=1, segments_per_call=per_call)
-    inner_lrs, taus = np.asarray(values["rates"], float).T
-    tables = []
+    rates = {name: float(values[name]) for name in ("inner_lr", "tau", "model_lr")}
+    label = f"{setting.agent} {setting.variant}"
+    parts = []
     for block in np.array_split(seeds, range(SEED_BLOCK, len(seeds), SEED_BLOCK)):
-        pairs = grid({"pair": np.arange(len(taus)), "seed": block})
-        pair = pairs.pop("pair")
-        runs = {"inner_lr": inner_lrs[pair], "tau": taus[pair], **pairs}
-        configs = {**runs, "model_lr": np.full(len(runs["seed"]), values["model_lr"])}
+        configs = {name: np.full(len(block), rate) for name, rate in rates.items()}
+        configs["seed"] = block
+        runs = {name: configs[name] for name in RUN}
         metrics = engine.run(
-            sweep, configs, None, threads=threads, checkpoint=checkpoint,
-            label=f"{setting.agent} {setting.variant}",
-        )  # fmt: skip
-        models = metrics.pop("model", None)
+            sweep, configs, None, threads=threads, checkpoint=checkpoint, label=label
+        )
+        models = metrics.pop("model")[:, 0]
         curves = tidy(setting, runs, metrics, training)
-        shown = pd.DataFrame()
-        if models is not None:
-            shown = predictions(setting, runs, models[:, -1], training)
-        tables.append((curves, shown))
-    return pd.concat([c for c, _ in tables]), pd.concat([p for _, p in tables])
+        parts.append(
+            (curves, parameters(runs, models), predictions(setting, runs, models, training))
+        )
+    curves, models, shown = (pd.concat(p, ignore_index=True) for p in zip(*parts, strict=True))
+    return curves, models, shown
 
 
 def tidy(
-    setting: Setting, runs: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray],
+    setting: Setting,
+    runs: Mapping[str, np.ndarray],
+    metrics: Mapping[str, np.ndarray],
     training: Training,
-) -> pd.DataFrame:  # fmt: skip
-    """One row a run and evaluation, axes first; a run that diverged is marked in all its rows."""
+) -> pd.DataFrame:
+    """One row per run and evaluation, axes first; a run that diverged is marked in all its rows."""
     n_runs, segments = metrics["eval_return"].shape
     frame = pd.DataFrame({**asdict(setting)}, index=range(n_runs * segments))
     for name, values in runs.items():
@@ -114,35 +122,50 @@ def tidy(
     return frame
 
 
+def parameters(runs: Mapping[str, np.ndarray], models: np.ndarray) -> pd.DataFrame:
+    """The final models as they are, one row per run and parameter (flattened, in order)."""
+    n_runs, n = models.shape
+    columns = {name: np.repeat(values, n) for name, values in runs.items()}
+    columns["parameter"] = np.tile(np.arange(n), n_runs)
+    return pd.DataFrame({**columns, "value": models.ravel()})
+
+
 def predictions(
     setting: Setting, runs: Mapping[str, np.ndarray], models: np.ndarray, training: Training
 ) -> pd.DataFrame:
-    """What each run's final model predicts along one optimal trajectory (figure 5, right)."""
+    """What each run's final model predicts along one optimal trajectory (figure 5, right).
+
+    Args:
+        setting: of the runs.
+        runs: their axes, arrays of shape (runs,).
+        models: their models' parameters, flattened, shape (runs, parameters).
+        training: what they share.
+
+    Returns:
+        One row per run, coordinate of the cart and pole, and step. Distractors along the
+        trajectory are 0, and their predictions are left out.
+    """
     model = training.agent.model
     states, actions = optimal_trajectory(REPORTED_STEPS)
     one_hot = jax.nn.one_hot(actions, N_ACTIONS, dtype=model.dtype).T
     zero = jnp.zeros(len(actions), model.dtype)
-    obs = states[:-1].T.astype(model.dtype)
-    batch = Batch(obs, one_hot, zero, obs, zero)
-    shape = jax.eval_shape(model.init, jax.random.key(0))
-    leaves, structure = jax.tree.flatten(shape)
-    cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]
-
-    def predict(flat):
-        parts = [
-            p.reshape(leaf.shape) for p, leaf in zip(jnp.split(flat, cuts), leaves, strict=True)
-        ]
-        return model.predict(jax.tree.unflatten(structure, parts), batch)[0]
-
-    predicted = np.asarray(jax.vmap(predict)(jnp.asarray(models)), np.float64)
+    distractors = jnp.zeros((training.env.distractors, len(actions)), model.dtype)
+    obs = jnp.concatenate([states[:-1].T.astype(model.dtype), distractors])
+    steps = Transition(obs, one_hot, zero, obs, zero)
+    _, unflatten = ravel_pytree(model.init(jax.random.key(0)))
+    predict = jax.vmap(lambda flat: model.predict(unflatten(flat), steps)[0][:N_PHYSICS])
+    predicted = np.asarray(predict(jnp.asarray(models)), np.float64)
     tables = []
     for i, run in enumerate(zip(*runs.values(), strict=True)):
         columns = {**asdict(setting), **dict(zip(runs, run, strict=True))}
         for c in range(N_PHYSICS):
-            tables.append(pd.DataFrame({
-                **columns, "t": np.arange(len(actions)), "coordinate": c,
-                "true": np.asarray(states[1:, c], np.float64), "predicted": predicted[i, c],
-            }))  # fmt: skip
+            along = {
+                "t": np.arange(len(actions)),
+                "coordinate": c,
+                "true": np.asarray(states[1:, c], np.float64),
+                "predicted": predicted[i, c],
+            }
+            tables.append(pd.DataFrame({**columns, **along}))
     return pd.concat(tables)
 
 
@@ -162,11 +185,9 @@ def optimal_trajectory(length: int) -> tuple[jax.Array, jax.Array]:
 
 
 def run(job: Job) -> None:
-    """Trains one setting and writes its evaluations, and its models' predictions if asked to."""
-    values = job.settings
-    setting = Setting.parse(values["agent"], values["variant"])
-    keep_model = "predictions" in job.outputs
-    curves, shown = train(setting, values, job.threads, job.scratch, keep_model)
-    curves.to_parquet(job.outputs["curves"])
-    if keep_model:
-        shown.to_parquet(job.outputs["predictions"])
+    """Trains one setting and writes its evaluations, its models and their predictions."""
+    setting = Setting.parse(job.settings["agent"], job.settings["variant"])
+    curves, models, shown = train(setting, job.settings, job.threads, job.scratch)
+    write_parquet(curves, job.outputs["curves"])
+    write_parquet(models, job.outputs["models"])
+    write_parquet(shown, job.outputs["predictions"])

@@ -1,12 +1,13 @@
 """Stage: ours against the tabular curves of Nikishin et al. 2022, point by point."""
 
 import importlib.resources
-import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from diffmbrl.pipeline.stage import Job
+from diffmbrl.stats.parity import write_comparison
 
 ABSOLUTE = 1e-3
 STANDARD_ERRORS = 2.0
@@ -41,38 +42,49 @@ def compare(summary: pd.DataFrame) -> pd.DataFrame:
     highest values that our runs take over the second half of training.
 
     Returns:
-        One row a published mean: ours, published, difference, tolerance, n_runs, converged,
+        One row per published mean: ours, published, difference, tolerance, n_runs, converged,
         agrees, in_range, judged (figure 6 is judged up to a noise of 0.1).
     """
     rows = []
     for point in published().itertuples():
         table, axis = FIGURES[point.figure]
         ours = summary[
-            (summary["table"] == table) & (summary["agent"] == point.agent)
+            (summary["table"] == table)
+            & (summary["agent"] == point.agent)
             & (summary["adjoint"] == point.adjoint)
             & summary["projection"].isin(["published", "none"])
-        ]  # fmt: skip
+        ]
         ours = ours[np.isclose(ours[axis], point.x, rtol=1e-5, atol=1e-7)]
-        if ours.empty:
-            continue
-        row = ours.iloc[0]
-        error = row[f"{point.metric}_stderr"]
-        theirs = error if np.isnan(point.stderr) else point.stderr
-        tolerance = max(ABSOLUTE, STANDARD_ERRORS * float(np.hypot(np.nan_to_num(error), theirs)))
-        difference = row[f"{point.metric}_mean"] - point.mean
-        in_range = False
-        if f"{point.metric}_low" in row:
-            low, high = row[f"{point.metric}_low"], row[f"{point.metric}_high"]
-            in_range = bool(low - ABSOLUTE <= point.mean <= high + ABSOLUTE)
-        rows.append({
-            "figure": point.figure, "agent": point.agent, "adjoint": point.adjoint,
-            "metric": point.metric, "x": point.x, "ours": row[f"{point.metric}_mean"],
-            "published": point.mean, "difference": difference, "tolerance": tolerance,
-            "n_runs": int(row["n_runs"]), "converged": row["converged"],
-            "agrees": bool(abs(difference) <= tolerance), "in_range": in_range,
-            "judged": point.figure != "figure 6" or point.x <= SIGMA_LIMIT,
-        })  # fmt: skip
+        if not ours.empty:
+            judged = point.figure != "figure 6" or point.x <= SIGMA_LIMIT
+            rows.append(_row(point, ours.iloc[0]) | {"judged": judged})
     return pd.DataFrame(rows)
+
+
+def _row(point: Any, ours: pd.Series) -> dict[str, Any]:
+    """A published point beside our row of the summary."""
+    mean, error = ours[f"{point.metric}_mean"], ours[f"{point.metric}_stderr"]
+    theirs = error if np.isnan(point.stderr) else point.stderr
+    tolerance = max(ABSOLUTE, STANDARD_ERRORS * float(np.hypot(np.nan_to_num(error), theirs)))
+    in_range = False
+    if f"{point.metric}_low" in ours:
+        low, high = ours[f"{point.metric}_low"], ours[f"{point.metric}_high"]
+        in_range = bool(low - ABSOLUTE <= point.mean <= high + ABSOLUTE)
+    return {
+        "figure": point.figure,
+        "agent": point.agent,
+        "adjoint": point.adjoint,
+        "metric": point.metric,
+        "x": point.x,
+        "ours": mean,
+        "published": point.mean,
+        "difference": mean - point.mean,
+        "tolerance": tolerance,
+        "n_runs": int(ours["n_runs"]),
+        "converged": ours["converged"],
+        "agrees": bool(abs(mean - point.mean) <= tolerance),
+        "in_range": in_range,
+    }
 
 
 def verdicts(table: pd.DataFrame) -> dict:
@@ -85,16 +97,15 @@ def verdicts(table: pd.DataFrame) -> dict:
         if verdict == "differs" and settled.all():
             verdict = "agrees within the range of an oscillation"
         result[f"{figure}, {agent}"] = {
-            "compared": len(part), "agree": int(part["agrees"].sum()),
+            "compared": len(part),
+            "agree": int(part["agrees"].sum()),
             "worst_difference": float(part["difference"].abs().max()),
             "verdict": verdict if same else "not the published seeds",
-        }  # fmt: skip
+        }
     return result
 
 
 def run(job: Job) -> None:
-    """Writes the comparison as a table and as metrics."""
+    """Writes the comparison: table, verdicts and metrics."""
     table = compare(pd.read_csv(job.input("tabular")))
-    table.to_csv(job.outputs["table"], index=False, float_format="%.9g")
-    text = json.dumps(verdicts(table), indent=2, sort_keys=True)
-    job.outputs["metrics"].write_text(text + "\n", encoding="utf-8")
+    write_comparison(table, verdicts(table), job.outputs)

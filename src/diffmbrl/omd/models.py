@@ -7,8 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from diffmbrl.agents.soft_q import Batch, Params, apply_mlp, init_mlp
+from diffmbrl.agents.replay import Transition
 from diffmbrl.keys import fold
+from diffmbrl.nets import ensemble
+from diffmbrl.nets.ensemble import Params
+
+ACTIVATIONS = {"relu": jax.nn.relu, "leaky": jax.nn.leaky_relu}  # the latter of slope 0.01
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class Model:
         width: units in each hidden layer; few make the model misspecified.
         probabilistic: predict a Gaussian (mean and log standard deviation) and sample from it.
         dtype: of parameters and of the computation.
+        activation: of the hidden units, one of `ACTIVATIONS`.
+        frozen: networks (`dynamics`, `reward`) that stay as they were drawn.
     """
 
     n_obs: int
@@ -28,46 +34,57 @@ class Model:
     width: int = 32
     probabilistic: bool = False
     dtype: Any = jnp.float64
+    activation: str = "relu"
+    frozen: tuple[str, ...] = ()
 
     def init(self, key: jax.Array) -> Params:
         """Fresh networks."""
         n_in, n_out = self.n_obs + self.n_actions, self.n_obs * (1 + self.probabilistic)
         hidden = (n_in, self.width, self.width)
         return {
-            "dynamics": init_mlp(fold(key, "dynamics"), (*hidden, n_out), 1, self.dtype),
-            "reward": init_mlp(fold(key, "reward"), (*hidden, 1), 1, self.dtype),
+            "dynamics": ensemble.init(fold(key, "dynamics"), (*hidden, n_out), 1, self.dtype),
+            "reward": ensemble.init(fold(key, "reward"), (*hidden, 1), 1, self.dtype),
         }
 
-    def predict(self, params: Params, batch: Batch) -> tuple[Array, Array, Array]:
+    def predict(self, params: Params, batch: Transition) -> tuple[Array, Array, Array]:
         """Mean and log standard deviation (0 if deterministic) of s', and the reward."""
         x = jnp.concatenate([batch.obs, batch.action])
-        out = apply_mlp(params["dynamics"], x)[0]
-        reward = apply_mlp(params["reward"], x)[0, 0]
+        activation = ACTIVATIONS[self.activation]
+        out = ensemble.apply(params["dynamics"], x, activation)[0]
+        reward = ensemble.apply(params["reward"], x, activation)[0, 0]
         if not self.probabilistic:
             return out, jnp.zeros((), self.dtype), reward
         mean, log_std = jnp.split(out, 2)
         return mean, jnp.clip(log_std, -5.0, 2.0), reward
 
-    def imagine(self, params: Params, batch: Batch, key: jax.Array) -> tuple[Batch, Array]:
+    def dead(self, params: Params, batch: Transition) -> dict[str, Array]:
+        """By network, the share of hidden units that are active nowhere in a batch."""
+        x = jnp.concatenate([batch.obs, batch.action])
+        activation = ACTIVATIONS[self.activation]
+        return {name: ensemble.dead(params[name], x, activation) for name in params}
+
+    def imagine(
+        self, params: Params, batch: Transition, key: jax.Array
+    ) -> tuple[Transition, Array]:
         """The batch with the model's next observation and reward, and its squared error."""
         mean, log_std, reward = self.predict(params, batch)
-        mse = squared_error(mean, batch.next_obs)
+        mse = squared_error(mean, batch.obs_next)
         if self.probabilistic:
             noise = jax.random.normal(key, mean.shape, self.dtype)
             mean = mean + jnp.exp(log_std) * noise
-        return batch._replace(next_obs=mean, reward=reward), mse
+        return batch._replace(obs_next=mean, reward=reward), mse
 
-    def likelihood_loss(self, params: Params, batch: Batch) -> tuple[Array, Array]:
+    def likelihood_loss(self, params: Params, batch: Transition) -> tuple[Array, Array]:
         """Squared error of next observation and reward (eq. 1), or the Gaussian's -log p.
 
         Returns:
             The loss and the next observation's squared error.
         """
         mean, log_std, reward = self.predict(params, batch)
-        mse = squared_error(mean, batch.next_obs)
+        mse = squared_error(mean, batch.obs_next)
         fit = mse
         if self.probabilistic:
-            z = (batch.next_obs - mean) * jnp.exp(-log_std)
+            z = (batch.obs_next - mean) * jnp.exp(-log_std)
             per_column = 0.5 * z**2 + log_std + 0.5 * jnp.log(2 * jnp.pi).astype(self.dtype)
             fit = jnp.mean(jnp.sum(per_column, axis=0))
         return fit + jnp.mean((reward - batch.reward) ** 2), mse

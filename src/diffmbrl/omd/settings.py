@@ -1,7 +1,7 @@
 """The settings of the CartPole experiments: what is static in a run, and its name in a path."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,9 @@ FLAGS = {
     "cg": ("adjoint", "cg"),
     "neumann": ("adjoint", "neumann"),
     "gaussian": ("probabilistic", True),
+    "leaky": ("activation", "leaky"),
+    "frozendynamics": ("frozen", "dynamics"),
+    "frozenreward": ("frozen", "reward"),
 }
 NUMBERS = {"width": "width", "distractors": "distractors", "k": "inner_steps"}
 
@@ -29,6 +32,8 @@ class Setting:
     adjoint: str = "identity"
     inner_optimizer: str = "fresh"
     probabilistic: bool = False
+    activation: str = "relu"
+    frozen: str = "none"
 
     @property
     def variant(self) -> str:
@@ -69,17 +74,24 @@ def settings_of(experiment: str, axes: Mapping[str, Any], agents: list[str]) -> 
     """The settings of an experiment, in the order of its table.
 
     Args:
-        experiment: `width` (figures 4 left and 5), `distractors` (figure 4 right) or
-            `ablation` (figure 7, and the effect of the inner optimiser's state).
+        experiment: `width` (figures 4 left and 5), `selection` (the same, every pair of rates),
+            `distractors` (figure 4 right), `parts` (which part of a model matters) or `ablation`
+            (figure 7, and the effect of the inner optimiser's state).
         axes: the experiment's own keys of the config.
-        agents: of the first two experiments.
+        agents: that take part; `ablation` is of OMD.
     """
-    if experiment == "width":
-        return [Setting(agent, width) for agent, width in _pairs(agents, axes["widths"])]
+    if experiment in ("width", "selection"):
+        return [Setting(agent, width) for width in axes["widths"] for agent in agents]
+    if experiment == "parts":
+        return [
+            part
+            for width in axes["widths"]
+            for agent in agents
+            for part in _parts(Setting(agent, width))
+        ]
     width = axes["model_width"]
     if experiment == "distractors":
-        pairs = _pairs(agents, axes["distractors"])
-        return [Setting(agent, width, n) for agent, n in pairs]
+        return [Setting(agent, width, n) for n in axes["distractors"] for agent in agents]
     base = Setting("omd", width)
     variants = [replace(base, inner_steps=k) for k in axes["inner_steps"]]
     variants += [replace(base, double_q=False), replace(base, inner_optimizer="warm")]
@@ -88,7 +100,7 @@ def settings_of(experiment: str, axes: Mapping[str, Any], agents: list[str]) -> 
     return list(dict.fromkeys(variants))
 
 
-def _pairs(agents: list[str], sizes: list[int]) -> Iterator[tuple[str, int]]:
-    """Every size with OMD and MLE first: what the comparison rests on comes before VEP."""
-    for group in ([a for a in agents if a != "vep"], [a for a in agents if a == "vep"]):
-        yield from ((agent, size) for size in sizes for agent in group)
+def _parts(base: Setting) -> list[Setting]:
+    """An agent, with leaky units, and if it is OMD with each network of its model frozen."""
+    frozen = ("dynamics", "reward") if base.agent == "omd" else ()
+    return [base, replace(base, activation="leaky"), *(replace(base, frozen=f) for f in frozen)]

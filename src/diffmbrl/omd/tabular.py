@@ -1,6 +1,6 @@
 """Stage: all tabular trainings, as three tables (figures 2, 3 and 6)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,20 @@ from diffmbrl.pipeline.stage import Job
 from diffmbrl.solve import Elimination, Newton, fixed_point
 from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
+from diffmbrl.tables import write_parquet
 
-STEPS_A_SEGMENT = 250
+STEPS_PER_SEGMENT = 250
 LANES = 50
-SCALARS = ("return", "q_error", "bound", "bellman_error", "steps", "converged", "solved")
+SCALARS = (
+    "return",
+    "q_error",
+    "bound",
+    "bellman_error",
+    "steps",
+    "converged",
+    "solved",
+    "solver_result",
+)
 RANGED = ("return", "q_error", "bound")
 ARRAYS = ("logits", "rewards", "q")
 
@@ -30,19 +40,23 @@ def true_q(alpha: float) -> Array:
     mdp = two_state()
     found = fixed_point(
         lambda q, mdp: soft_bellman(mdp, q.reshape(mdp.r.shape), alpha).ravel(),
-        jnp.zeros(mdp.r.size), mdp,
-        method=Newton(Elimination(), atol=1e-13), adjoint=agents.ADJOINTS["exact"],
-    )  # fmt: skip
+        jnp.zeros(mdp.r.size),
+        mdp,
+        method=Newton(Elimination(), atol=1e-13),
+        adjoint=agents.ADJOINTS["exact"],
+    )
     return found.value.reshape(mdp.r.shape)
 
 
-def training(problem: Problem, max_steps: int, rate: float, noisy: bool) -> engine.Program:
+def training(
+    problem: Problem, max_steps: int, rate: float, noisy: bool, step: Callable = agents.step
+) -> engine.Program:
     """Training as a sweep program over configs of `seed`, `norm_bound` and `sigma`.
 
     Stops by itself once converged; with noise (figure 6) it never is, and the key of step i
     of a seed is PRNGKey(10000 seed + i), the published schedule.
     """
-    per_segment = next(n for n in range(STEPS_A_SEGMENT, 0, -1) if max_steps % n == 0)
+    per_segment = next(n for n in range(STEPS_PER_SEGMENT, 0, -1) if max_steps % n == 0)
     target = true_q(problem.alpha)
 
     def advance(config, data, state: State):
@@ -53,7 +67,7 @@ def training(problem: Problem, max_steps: int, rate: float, noisy: bool) -> engi
             if noisy:
                 key = jax.random.PRNGKey(10000 * config["seed"] + state.steps)
                 noise = config["sigma"] * jax.random.normal(key, state.q.shape)
-            return agents.step(problem, state, config["norm_bound"], rate, noise)
+            return step(problem, state, config["norm_bound"], rate, noise)
 
         state = jax.lax.while_loop(lambda s: (s.steps < end) & ~s.converged, one, state)
         return state, agents.report(problem, state, target)
@@ -67,26 +81,46 @@ def training(problem: Problem, max_steps: int, rate: float, noisy: bool) -> engi
 
 
 def train(
-    problem: Problem, axes: Mapping[str, Sequence], max_steps: int, rate: float, threads: int,
+    problem: Problem,
+    axes: Mapping[str, Sequence],
+    max_steps: int,
+    rate: float,
+    threads: int,
     checkpoint=None,
-) -> pd.DataFrame:  # fmt: skip
-    """One row a training, at its last step.
-
-    `<metric>_low` and `_high` are the extremes over the second half of training: where Adam
-    under a bound does not settle, the last step is one draw from that range.
-    """
+    step: Callable = agents.step,
+) -> pd.DataFrame:
+    """The table of all trainings of a problem, by one step or another."""
     runs = grid(axes)
     name = f"{problem.objective}-{problem.projection}-{problem.adjoint}"
     noisy = bool(np.any(runs["sigma"] > 0))
     metrics = engine.run(
-        training(problem, max_steps, rate, noisy), runs, None, threads=threads, label=name,
+        training(problem, max_steps, rate, noisy, step),
+        runs,
+        None,
+        threads=threads,
+        label=name,
         checkpoint=None if checkpoint is None else checkpoint / name,
-    )  # fmt: skip
-    frame = pd.DataFrame({
-        "agent": "mle" if problem.objective == "likelihood" else "omd",
-        "objective": problem.objective, "projection": problem.projection,
-        "adjoint": problem.adjoint, **runs,
-    })  # fmt: skip
+    )
+    return table(problem, runs, metrics)
+
+
+def table(
+    problem: Problem, runs: Mapping[str, np.ndarray], metrics: Mapping[str, np.ndarray]
+) -> pd.DataFrame:
+    """One row per training, at its last step; `solver_result` is the worst of its solves.
+
+    `<metric>_low` and `_high` are the extremes over the second half of training: where Adam
+    under a bound does not settle, the last step is one draw from that range.
+    """
+    frame = pd.DataFrame(
+        {
+            "agent": "mle" if problem.objective == "likelihood" else "omd",
+            "objective": problem.objective,
+            "projection": problem.projection,
+            "adjoint": problem.adjoint,
+            **runs,
+        }
+    )
     for key in SCALARS:
         frame[key] = metrics[key][:, -1]
     half = metrics["return"].shape[1] // 2
@@ -125,4 +159,4 @@ def run(job: Job) -> None:
         "noise": [sweep("bellman", "none", name, sigma=sigmas) for name in s["adjoints"]],
     }
     for name, parts in tables.items():
-        pd.concat(parts, ignore_index=True).to_parquet(job.outputs[name])
+        write_parquet(pd.concat(parts, ignore_index=True), job.outputs[name])

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from diffmbrl.mdp.dense import DenseMDP, expected_return, soft_bellman
 from diffmbrl.solve import (
+    CONVERGED,
     GCR,
     Adjoint,
     Elimination,
@@ -64,8 +65,10 @@ class Problem:
 
     def __post_init__(self):
         for name, known in (
-            ("objective", OBJECTIVES), ("projection", PROJECTIONS), ("adjoint", tuple(ADJOINTS)),
-        ):  # fmt: skip
+            ("objective", OBJECTIVES),
+            ("projection", PROJECTIONS),
+            ("adjoint", tuple(ADJOINTS)),
+        ):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"{name}: {getattr(self, name)!r} is unknown; use one of {', '.join(known)}"
@@ -73,14 +76,23 @@ class Problem:
 
 
 class State(NamedTuple):
-    """A training between two steps: q is the last solve's, at the parameters before the step."""
+    """A training between two steps.
+
+    Attributes:
+        q: of the last solve, at the parameters before the step.
+        model: the parameters.
+        opt: Adam's state.
+        steps: how many were taken.
+        converged: whether the last one moved neither Q nor the parameters.
+        result: the worst result of all solves, an index into `diffmbrl.solve.RESULTS`.
+    """
 
     q: Float[Array, "s a"]
     model: Model
     opt: optax.OptState
     steps: Array
     converged: Array
-    solved: Array
+    result: Array
 
 
 def model_mdp(model: Model, gamma: float | Array, alpha: float) -> DenseMDP:
@@ -96,10 +108,12 @@ def solve(problem: Problem, model: Model, q0: Float[Array, "s a"]) -> tuple[Arra
         return soft_bellman(mdp, q.reshape(q0.shape), problem.alpha).ravel()
 
     found = fixed_point(
-        operator, q0.ravel(), model,
+        operator,
+        q0.ravel(),
+        model,
         method=Newton(Elimination(), rtol=TOLERANCE, atol=TOLERANCE),
         adjoint=ADJOINTS[problem.adjoint],
-    )  # fmt: skip
+    )
     return found.value.reshape(q0.shape), found
 
 
@@ -126,7 +140,7 @@ def likelihood_loss(problem: Problem, model: Model) -> Array:
 
 
 def loss(problem: Problem, model: Model, q0: Array, noise: Array) -> tuple[Array, tuple]:
-    """The agent's loss of a model, and the Q that it was solved for (noise added)."""
+    """The agent's loss of a model, the Q that it was solved for (noise added), and the result."""
     q, found = solve(problem, model, q0)
     q = q + noise
     match problem.objective:
@@ -136,7 +150,7 @@ def loss(problem: Problem, model: Model, q0: Array, noise: Array) -> tuple[Array
             value = bellman_error(problem, q)
         case _:
             value = likelihood_loss(problem, model)
-    return value, (q, found.result == 0)
+    return value, (q, found.result)
 
 
 def project(model: Model, bound: Array, alpha: float, projection: str) -> Model:
@@ -168,23 +182,36 @@ def init(problem: Problem, seed: Array) -> State:
     r, P = problem.mdp.r, problem.mdp.P
     q = jax.random.uniform(keys[0], r.shape)
     model = Model(jax.random.uniform(keys[1], P.shape), jax.random.uniform(keys[2], r.shape))
-    no, yes = jnp.asarray(False), jnp.asarray(True)
-    return State(q, model, ADAM.init(model), jnp.zeros((), jnp.int32), no, yes)
+    none = jnp.zeros((), jnp.int32)
+    return State(q, model, ADAM.init(model), none, jnp.asarray(False), jnp.int32(CONVERGED))
 
 
-def step(problem: Problem, state: State, bound: Array, rate: float, noise: Array) -> State:
+def step(problem: Problem, state: State, bound: Array, rate: float | Array, noise: Array) -> State:
     """One projected Adam step; converged when neither Q nor the parameters move."""
 
     def of(model):
         return loss(problem, model, state.q, noise)
 
-    grads, (q, solved) = jax.grad(of, has_aux=True)(state.model)
+    grads, (q, result) = jax.grad(of, has_aux=True)(state.model)
+    return descend(problem, state, grads, q, result, bound, rate)
+
+
+def descend(
+    problem: Problem,
+    state: State,
+    grads: Model,
+    q: Array,
+    result: Array,
+    bound: Array,
+    rate: float | Array,
+) -> State:
+    """The state after a projected Adam step along a gradient that was found at `q`."""
     updates, opt = ADAM.update(grads, state.opt)
     moved = jax.tree.map(lambda p, u: p - rate * u, state.model, updates)
     model = project(moved, bound, problem.alpha, problem.projection)
     still = jax.tree.map(_unmoved, (q, model), (state.q, state.model))
     converged = jnp.all(jnp.stack(jax.tree.leaves(still)))
-    return State(q, model, opt, state.steps + 1, converged, state.solved & solved)
+    return State(q, model, opt, state.steps + 1, converged, jnp.maximum(state.result, result))
 
 
 def _unmoved(new: Array, old: Array) -> Array:
@@ -211,7 +238,8 @@ def report(problem: Problem, state: State, true_q: Array) -> dict[str, Array]:
         "bellman_error": bellman_error(problem, state.q),
         "steps": state.steps,
         "converged": state.converged,
-        "solved": state.solved,
+        "solved": state.result == CONVERGED,
+        "solver_result": state.result,
         "logits": state.model.logits,
         "rewards": state.model.rewards,
         "q": state.q,

@@ -5,12 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array
 
+from diffmbrl.agents import replay
+from diffmbrl.agents.replay import Transition
 from diffmbrl.envs.cartpole import N_ACTIONS, STEP_LIMIT, CartPole
 from diffmbrl.keys import fold
-from diffmbrl.omd import replay
-from diffmbrl.omd.agents import Agent, Losses, Rates, State
+from diffmbrl.omd.agent import Agent, Losses, Rates, State
 from diffmbrl.sweep.engine import Program
 
 
@@ -24,10 +26,9 @@ class Training:
         steps: environment steps in all, the random ones included.
         warmup: steps of uniformly random actions before the first update.
         segment: environment steps between two evaluations.
-        batch: transitions a batch.
+        batch: transitions per batch.
         epsilon: probability of a uniformly random action.
         episodes: evaluation episodes.
-        keep_model: report the model's parameters at every evaluation.
     """
 
     agent: Agent
@@ -38,14 +39,13 @@ class Training:
     batch: int = 256
     epsilon: float = 0.1
     episodes: int = 10
-    keep_model: bool = False
 
 
 class Carry(NamedTuple):
     """A run between two environment steps."""
 
     agent: State
-    rows: Array
+    buffer: replay.Buffer
     physics: Array
     obs: Array
     action: Array
@@ -66,7 +66,12 @@ class Draws(NamedTuple):
 
 
 def program(training: Training, lanes: int, segments_per_call: int | None = None) -> Program:
-    """Training as a sweep program over configs of `seed`, `inner_lr`, `tau` and `model_lr`."""
+    """Training as a sweep program over configs of `seed`, `inner_lr`, `tau` and `model_lr`.
+
+    Metrics per segment are the evaluation's return, the losses' means, the share of dead units in
+    each of the model's networks, and the error of the model as it was drawn; last, `model` holds
+    the model's parameters, flattened.
+    """
     if training.steps % training.segment or training.warmup > training.segment:
         raise ValueError("steps must be a multiple of segment, and warmup at most one segment")
     if training.warmup < training.batch:
@@ -77,6 +82,7 @@ def program(training: Training, lanes: int, segments_per_call: int | None = None
         segments=training.steps // training.segment,
         lanes=lanes,
         segments_per_call=segments_per_call,
+        last=lambda config, data, state: {"model": ravel_pytree(state[1].agent.model)[0]},
     )
 
 
@@ -86,16 +92,20 @@ def _init(training: Training, config: dict[str, Array]) -> Carry:
     state = agent.init(fold(key, "agent"))
     draws = _draws(training, fold(key, "start"), jnp.ones(1, jnp.int32))
     physics, noise = draws.initial[0], draws.noise_initial[0]
-    rows = jnp.zeros((training.steps, 2 * env.n_obs + 3), agent.q.dtype)
+    row = jax.ShapeDtypeStruct((2 * env.n_obs + 3,), agent.q.dtype)
     obs = env.with_noise(physics, noise).astype(agent.q.dtype)
     zero = jnp.zeros((), jnp.int32)
-    return Carry(state, rows, physics, obs, zero, zero)
+    return Carry(state, replay.empty(row, training.steps), physics, obs, zero, zero)
 
 
 def _draws(training: Training, key: jax.Array, filled: Array) -> Draws:
     n = len(filled)
     env, dtype = training.env, training.agent.q.dtype
     noise = (n, env.distractors)
+    batches = [
+        replay.ordered_draws(jax.random.fold_in(fold(key, "batch"), i), filled, training.batch)
+        for i in range(training.agent.batches)
+    ]
     return Draws(
         jax.random.uniform(fold(key, "explore"), (n,)) < training.epsilon,
         jax.random.randint(fold(key, "action"), (n,), 0, N_ACTIONS, jnp.int32),
@@ -103,15 +113,7 @@ def _draws(training: Training, key: jax.Array, filled: Array) -> Draws:
         jax.vmap(env.initial)(jax.random.split(fold(key, "reset"), n)),
         jax.random.normal(fold(key, "noise"), noise, jnp.float32),
         jax.random.normal(fold(key, "noise of reset"), noise, jnp.float32),
-        jnp.stack(
-            [
-                replay.ordered_draws(
-                    jax.random.fold_in(fold(key, "batch"), i), filled, training.batch
-                )
-                for i in range(training.agent.batches)
-            ],
-            axis=1,
-        ),
+        jnp.stack(batches, axis=1),
         jax.random.split(fold(key, "rest"), n),
     )
 
@@ -142,11 +144,23 @@ def _advance(training: Training, config: dict[str, Array], state):
     metrics = {
         "eval_return": evaluate(training, carry.agent, fold(key, "evaluation")),
         **means._asdict(),
+        **_of_the_model(training, config, carry),
     }
-    if training.keep_model:
-        leaves = jax.tree.leaves(carry.agent.model)
-        metrics["model"] = jnp.concatenate([leaf.ravel() for leaf in leaves])
     return (done + 1, carry), metrics
+
+
+def _of_the_model(training: Training, config: dict[str, Array], carry: Carry) -> dict[str, Array]:
+    """Dead units, and the error of the model as it was drawn.
+
+    On as many transitions as a batch has, spread evenly over the replay.
+    """
+    agent, n = training.agent, training.batch
+    ages = jnp.arange(n) * carry.buffer.added // n
+    batch = replay.unpack(replay.take(carry.buffer, ages), N_ACTIONS)
+    drawn = agent.init(fold(jax.random.key(config["seed"]), "agent")).model
+    _, random_mse = agent.model.imagine(drawn, batch, jax.random.key(0))
+    dead = agent.model.dead(carry.agent.model, batch)
+    return {"random_mse": random_mse} | {f"dead_{name}": share for name, share in dead.items()}
 
 
 def _interact(training: Training, carry: Carry, draw: Draws, at: Array) -> Carry:
@@ -161,26 +175,24 @@ def _interact(training: Training, carry: Carry, draw: Draws, at: Array) -> Carry
     obs = env.with_noise(physics, draw.noise).astype(dtype)
     out_of_time = carry.clock + 1 >= STEP_LIMIT
     fallen = env.terminal(physics)
-    continues = (~fallen | out_of_time).astype(dtype)
-    row = replay.pack(carry.obs, action, jnp.ones((), dtype), obs, continues)
-    rows = replay.write(carry.rows, at, row)
+    terminated = (fallen & ~out_of_time).astype(dtype)
+    row = replay.pack(Transition(carry.obs, action, jnp.ones((), dtype), obs, terminated))
+    buffer = replay.add(carry.buffer, row)
     over = fallen | out_of_time
     physics = jnp.where(over, draw.initial, physics)
     fresh = env.with_noise(draw.initial, draw.noise_initial).astype(dtype)
     obs = jnp.where(over, fresh, obs)
     clock = jnp.where(over, 0, carry.clock + 1)
     action = training.agent.act(carry.agent, obs[:, None], draw.gumbel[:, None])[0]
-    return Carry(carry.agent, rows, physics, obs, action.astype(jnp.int32), clock)
+    return Carry(carry.agent, buffer, physics, obs, action.astype(jnp.int32), clock)
 
 
 def _learn(training: Training, carry: Carry, rates: Rates, n: Array, draw: Draws):
     agent = training.agent
-    batches = [
-        replay.unpack(
-            carry.rows[replay.distinct(drawn, jax.random.fold_in(draw.key, i), n)], N_ACTIONS
-        )
-        for i, drawn in enumerate(draw.drawn)
-    ]
+    batches = []
+    for i, drawn in enumerate(draw.drawn):
+        ages = replay.distinct(drawn, jax.random.fold_in(draw.key, i), n)
+        batches.append(replay.unpack(replay.take(carry.buffer, ages), N_ACTIONS))
     return agent.update(carry.agent, batches, rates, draw.key)
 
 

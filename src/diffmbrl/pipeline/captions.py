@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from diffmbrl.errors import DataError
-from diffmbrl.pipeline import fingerprint, manifest
+from diffmbrl.layout import LAYOUT
+from diffmbrl.pipeline import manifests
+from diffmbrl.pipeline.proof import describe
 
 
 class Provenance(dict):
@@ -18,33 +20,30 @@ class Provenance(dict):
 
     def __missing__(self, output: str) -> dict[str, Any]:
         try:
-            made = manifest.read(manifest.path_of(output))
+            manifest = manifests.read(output)
         except (FileNotFoundError, DataError):
             return {"title": str(output), "facts": {}, "inputs": [], "table": []}
-        proof, report = made["proof"], made["report"]
+        proof, report = manifest.proof, manifest.report
         commit = report["commit"][:10] if report["commit"] else "none"
         return {
-            "title": _title(proof["stage"]),
+            "title": title(proof.stage),
             "facts": {
-                "stage": proof["stage"],
+                "stage": proof.stage,
                 "made": f"{report['started']}, in {report['seconds']} s",
-                "on": report.get("device", report["platform"]),
+                "platform": proof.platform,
                 "commit": commit + (" with uncommitted edits" if report["dirty"] else ""),
-                "sha256": manifest.recorded(made),
-                **{
-                    name: manifest.describe(value)
-                    for name, value in manifest.settings_of(made).items()
-                },
-                **{f"accepted {e['when']}": e["reason"] for e in made.get("accepted", ())},
+                "sha256": manifest.sha256,
+                **{name: describe(value) for name, value in proof.fingerprint.settings.items()},
+                **{f"accepted {e['when']}": e["reason"] for e in manifest.accepted},
             },
-            "inputs": [[e["path"], e["sha256"][:16]] for e in manifest.inputs_of(made)],
+            "inputs": [[file.path, file.sha256[:16]] for file in manifest.inputs],
             "table": _table(Path(output)),
         }
 
 
-def _title(stage: str) -> str:
+def title(stage: str) -> str:
     """The first line of a stage's docstring."""
-    path = fingerprint.ROOT.joinpath(*stage.split(".")).with_suffix(".py")
+    path = LAYOUT.root.joinpath(*stage.split(".")).with_suffix(".py")
     try:
         text = ast.get_docstring(ast.parse(path.read_bytes())) or stage
     except OSError:
@@ -67,4 +66,4 @@ def _table(path: Path) -> list[list[str]]:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else manifest.describe(value)
+    return f"{value:.3g}" if isinstance(value, float) else describe(value)

@@ -1,14 +1,15 @@
 """What made a result, what is out of date and why, and results kept across harmless changes."""
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diffmbrl.errors import DataError, UserError
-from diffmbrl.pipeline import audit, dag, manifest, report
-from diffmbrl.pipeline.files import digest, hashing
+from diffmbrl.pipeline import audit, manifests, report, snakemake
+from diffmbrl.pipeline.files import Remembered, digest, hashing
+from diffmbrl.pipeline.proof import Fingerprint, describe
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def status(config: Mapping[str, Any] | None = None) -> tuple[int, list[Pending]]
     Args:
         config: what `snakemake --config` would be given.
     """
-    jobs = dag.plan(config)
+    jobs = snakemake.plan(config)
     makers = {output: job for job in jobs for output in job.outputs}
     pending = []
     with hashing() as hashes:
@@ -43,69 +44,72 @@ def status(config: Mapping[str, Any] | None = None) -> tuple[int, list[Pending]]
     return len(jobs), pending
 
 
-def _reasons(output: str, job: dag.Planned, hashes) -> list[str]:
+def _reasons(output: str, job: snakemake.Planned, hashes: Remembered) -> list[str]:
     if not Path(output).is_file():
         return [f"{output} is not there"]
     try:
-        made = manifest.read(manifest.path_of(output))
+        manifest = manifests.read(output)
     except FileNotFoundError:
         return [f"{output} has no manifest"]
     except DataError as error:
         return [str(error)]
-    problems = [
-        *audit.check_bytes(made, hashes, {}),
-        *audit.check_fingerprint(made, job.params),
-    ]
-    files = manifest.inputs_of(made)
-    if sorted(entry["path"] for entry in files) != sorted(job.inputs):
-        problems.append(audit.Problem(output, "chain", "has other inputs now"))
-    for entry in files:
-        path = Path(entry["path"])
-        if path.is_file() and hashes(path) != entry["sha256"]:
-            problems.append(audit.Problem(output, "chain", f"input {path} has other bytes now"))
-    return [
-        problem.detail if problem.kind in ("code", "settings", "lock", "chain")
-        else f"{output} {problem.detail}"
-        for problem in problems
-    ]  # fmt: skip
+    reasons = [f"{output} {p.detail}" for p in audit.check_bytes(manifest, hashes, {})]
+    reasons += [p.detail for p in manifest.proof.fingerprint.changes(Fingerprint.parse(job.params))]
+    if sorted(file.path for file in manifest.inputs) != sorted(job.inputs):
+        reasons.append("has other inputs now")
+    for file in manifest.inputs:
+        path = Path(file.path)
+        if path.is_file() and hashes(path) != file.sha256:
+            reasons.append(f"input {path} has other bytes now")
+    return reasons
 
 
-def why(output: str) -> dict[str, Any]:
+def why(output: str, hashes: Callable[[Path], str] = digest) -> dict[str, Any]:
     """The chain from an output to raw data: what made each file, when, with what.
+
+    Args:
+        output: its path.
+        hashes: gives the sha256 of a file; what asks for many chains remembers them.
 
     Raises:
         UserError: the output has no sound manifest.
     """
     try:
-        made = manifest.read(manifest.path_of(output))
+        manifest = manifests.read(output)
     except FileNotFoundError:
         raise UserError(f"{output}: has no manifest, so nothing is known of it") from None
-    path = Path(output)
-    sound = path.is_file() and digest(path) == manifest.recorded(made)
+    path, fingerprint = Path(output), manifest.proof.fingerprint
+    if not path.is_file():
+        state = "not there"
+    else:
+        same = hashes(path) == manifest.sha256
+        state = "as recorded" if same else "other bytes than recorded"
     return {
         "output": output,
-        "state": "as recorded" if sound else "other bytes than recorded" if path.is_file()
-        else "not there",
-        "stage": made["proof"]["stage"],
-        "settings": manifest.settings_of(made),
-        "code": [s for s in made["proof"]["fingerprint"] if not manifest.is_setting(s)],
-        "report": made["report"],
-        "accepted": made.get("accepted", []),
-        "inputs": [why(entry["path"]) for entry in manifest.inputs_of(made)],
-    }  # fmt: skip
+        "state": state,
+        "sha256": manifest.sha256,
+        "stage": manifest.proof.stage,
+        "platform": manifest.proof.platform,
+        "settings": dict(fingerprint.settings),
+        "code": fingerprint.of_code(),
+        "lock": fingerprint.lock,
+        "report": dict(manifest.report),
+        "accepted": list(manifest.accepted),
+        "inputs": [why(file.path, hashes) for file in manifest.inputs],
+    }
 
 
 def tell(chain: Mapping[str, Any], depth: int = 0) -> list[str]:
     """A chain as lines for a person, inputs indented below what was made from them."""
-    pad, made = "    " * depth, chain["report"]
-    commit = (made.get("commit") or "no commit")[:10] + (" with edits" if made.get("dirty") else "")
-    on = made.get("device") or made.get("platform")
+    pad, how = "    " * depth, chain["report"]
+    commit = (how.get("commit") or "no commit")[:10] + (" with edits" if how.get("dirty") else "")
     lines = [
-        f"{pad}{chain['output']} ({chain['state']})",
-        f"{pad}  by {chain['stage']}, {made['started']}, {made['seconds']} s on {on}, {commit}",
+        f"{pad}{chain['output']} ({chain['state']}, sha256 {chain['sha256'][:16]})",
+        f"{pad}  by {chain['stage']}, {how['started']}, {how['seconds']} s on "
+        f"{chain['platform']}, {commit}",
     ]
     for name, value in chain["settings"].items():
-        lines.append(f"{pad}  {name} = {manifest.describe(value)}")
+        lines.append(f"{pad}  {name} = {describe(value)}")
     for entry in chain["accepted"]:
         lines.append(f"{pad}  accepted {entry['when']}: {entry['reason']}")
     for index, source in enumerate(chain["inputs"]):
@@ -133,39 +137,42 @@ def accept(outputs: Sequence[str], reason: str) -> list[str]:
     """
     if not reason.strip():
         raise UserError("accept: --reason must say why the change cannot matter")
-    jobs = {output: job for job in dag.plan(targets=outputs) for output in job.outputs}
-    lines = []
-    for output in dict.fromkeys(o for path in outputs for o in _job(jobs, path).outputs):
-        made = manifest.read(manifest.path_of(output))
-        broken = [
-            *audit.check_bytes(made, audit.Rehashed(), {}),
-            *(f"{e['path']} changed" for e in manifest.inputs_of(made)
-              if not Path(e["path"]).is_file() or digest(Path(e["path"])) != e["sha256"]),
-        ]  # fmt: skip
-        if broken:
-            raise UserError(f"{output}: its bytes or inputs are not its manifest's; rebuild it")
-        now = list(_job(jobs, output).params)
-        changes = [p.detail for p in audit.check_fingerprint(made, now)]
-        if not changes:
-            lines.append(f"{output}: nothing to accept, it is up to date")
-            continue
-        proof = made["proof"]
-        key = manifest.key(proof["stage"], now, proof["inputs"], list(proof["outputs"]))
-        entry = {
-            "reason": reason,
-            "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            "by": (report.git("config", "user.name") or "").strip(),
-            "changes": changes,
-            "made_with": proof["fingerprint"],
-        }
-        accepted = [*made.get("accepted", []), entry]
-        proof = {**proof, "key": key, "fingerprint": now}
-        manifest.write(manifest.build(output, proof, made["report"], accepted))
-        lines.append(f"{output}: kept across {'; '.join(changes)}")
-    return lines
+    jobs = {output: job for job in snakemake.plan(targets=outputs) for output in job.outputs}
+    whole = dict.fromkeys(other for path in outputs for other in _job(jobs, path).outputs)
+    return [_accept(output, _job(jobs, output), reason) for output in whole]
 
 
-def _job(jobs: Mapping[str, dag.Planned], output: str) -> dag.Planned:
+def _accept(output: str, job: snakemake.Planned, reason: str) -> str:
+    manifest = manifests.read(output)
+    changed = [
+        file.path
+        for file in manifest.inputs
+        if not Path(file.path).is_file() or digest(Path(file.path)) != file.sha256
+    ]
+    if changed or any(audit.check_bytes(manifest, audit.Rehashed(), {})):
+        raise UserError(f"{output}: its bytes or inputs are not its manifest's; rebuild it")
+    before, now = manifest.proof.fingerprint, Fingerprint.parse(job.params)
+    changes = [change.detail for change in before.changes(now)]
+    if not changes:
+        return f"{output}: nothing to accept, it is up to date"
+    entry = {
+        "reason": reason,
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "by": (report.git("config", "user.name") or "").strip(),
+        "changes": changes,
+        "made_with": before.strings(),
+    }
+    manifests.write(
+        replace(
+            manifest,
+            proof=replace(manifest.proof, fingerprint=now),
+            accepted=[*manifest.accepted, entry],
+        )
+    )
+    return f"{output}: kept across {'; '.join(changes)}"
+
+
+def _job(jobs: Mapping[str, snakemake.Planned], output: str) -> snakemake.Planned:
     if output not in jobs:
         raise UserError(f"{output}: no rule makes it")
     return jobs[output]

@@ -6,13 +6,19 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import time
+import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-STATE = Path(".diffmbrl")  # local to a checkout; deleting it costs time, never a result
+from diffmbrl.layout import LAYOUT
+
+STATE = LAYOUT.state
+PARTIAL = ".partial-"
 _FICLONE = 0x40049409
 _SETTLED = 0.1  # s; a younger file may change again within the clock's tick, so do not trust it
 
@@ -40,54 +46,86 @@ def stamp(path: Path) -> list[int]:
 
 
 class Remembered:
-    """A function of files' contents, remembered on disk while a file's stamp stays the same."""
+    """A function of files' contents, remembered on disk while a file's stamp stays the same.
 
-    def __init__(self, name: str, compute: Callable[[Path], Any]):
-        """Keeps answers of `compute` in a file of this name in the state folder."""
-        self._file, self._compute = STATE / name, compute
-        try:
-            self._known = json.loads(self._file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            self._known = {}
-        self._changed = False
+    Kept in parts by the files' paths, so that a job reads and writes what it needs of many files.
+    """
+
+    def __init__(self, name: str, compute: Callable[[Path], Any], parts: int = 1):
+        """Keeps answers of `compute` in a folder of this name in the state folder."""
+        self._folder, self._compute, self._parts = STATE / name, compute, parts
+        self._known: dict[int, dict[str, Any]] = {}
+        self._changed: set[int] = set()
 
     def __call__(self, path: Path) -> Any:
         """The function's value at a file; OSError where it cannot be read."""
         name, now = str(path), stamp(path)
-        known = self._known.get(name)
+        part = zlib.crc32(name.encode()) % self._parts
+        known = self._of(part).get(name)
         if known is not None and known[0] == now:
             return known[1]
         value = self._compute(path)
         if stamp(path) == now and time.time() - now[2] / 1e9 > _SETTLED:
-            self._known[name] = [now, value]
-            self._changed = True
+            self._of(part)[name] = [now, value]
+            self._changed.add(part)
         return value
 
     def save(self) -> None:
         """Writes down what was learned; a folder that cannot be written only costs time."""
-        if self._changed:
-            kept = {name: known for name, known in self._known.items() if os.path.exists(name)}
+        for part in sorted(self._changed):
+            known = self._known[part]
+            kept = {name: found for name, found in known.items() if os.path.exists(name)}
             try:
-                write_atomic(self._file, json.dumps(kept))
+                write_atomic(self._file(part), json.dumps(kept))
             except OSError:
                 return
-            self._changed = False
+        self._changed.clear()
+
+    def _of(self, part: int) -> dict[str, Any]:
+        if part not in self._known:
+            try:
+                self._known[part] = json.loads(self._file(part).read_text(encoding="utf-8"))
+            except (OSError, ValueError):
+                self._known[part] = {}
+        return self._known[part]
+
+    def _file(self, part: int) -> Path:
+        return self._folder / f"{part}.json"
 
 
 @contextmanager
 def hashing() -> Iterator[Remembered]:
     """A remembered `digest`, saved at the end."""
-    remembered = Remembered("hashes.json", digest)
+    remembered = Remembered("hashes", digest, parts=64)
     try:
         yield remembered
     finally:
         remembered.save()
 
 
+def partial_of(path: Path) -> Path:
+    """A name beside a file for its unfinished bytes, which no other process anywhere uses."""
+    return path.with_name(f"{PARTIAL}{unique()}-{path.name}")
+
+
+def partial_prefix() -> str:
+    """How the names of this process's unfinished files begin, checkpoints' too."""
+    return f"{PARTIAL}{_here()}"
+
+
+def unique() -> str:
+    """A name of this moment: host, process and a random part, since pids repeat across hosts."""
+    return f"{_here()}{uuid.uuid4().hex[:8]}"
+
+
+def _here() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-"
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Writes a whole text file, or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = partial_of(path)
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)

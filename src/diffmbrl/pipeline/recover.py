@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffmbrl.errors import UserError
-from diffmbrl.pipeline import manifest, processes, records
-from diffmbrl.pipeline.files import STATE
-
-LOCKS = Path(".snakemake/locks")
+from diffmbrl.layout import LAYOUT
+from diffmbrl.pipeline import processes, queue, records
+from diffmbrl.pipeline.files import PARTIAL, STATE
+from diffmbrl.pipeline.snakemake import LOCKS
 
 
 class StillRunning(UserError):
-    """A job or a Snakemake of this folder is alive."""
+    """A job or a Snakemake of this folder is alive, or queued."""
 
     code = 4
 
@@ -27,17 +27,22 @@ class Recovered:
 
 
 def recover() -> Recovered:
-    """Checks that nothing of this folder still runs, unlocks it and drops partial files.
+    """Checks that nothing of this folder runs or is queued, unlocks it and drops partial files.
 
     Unfinished training stays in .diffmbrl/scratch: the next run goes on from there.
 
     Raises:
         StillRunning: something does.
     """
-    alive = processes.living()
+    alive = [
+        f"{entry['what']} (pid {entry['pid']} on {entry['host'].split()[0]})"
+        for entry in processes.living()
+    ]
+    waiting = queue.queued()
+    alive += [f"SLURM job {job.id} ({job.state.lower()}, {job.what})" for job in waiting]
     if alive:
-        names = ", ".join(f"{entry['what']} (pid {entry['pid']})" for entry in alive)
-        raise StillRunning(f"still running: {names}; wait, or end it, and recover again")
+        end = f"scancel {' '.join(job.id for job in waiting)}" if waiting else "end it"
+        raise StillRunning(f"still running: {', '.join(alive)}; wait, or {end}, and recover again")
     locked = LOCKS.is_dir() and any(LOCKS.iterdir())
     if locked:
         shutil.rmtree(LOCKS)
@@ -52,5 +57,5 @@ def recover() -> Recovered:
 
 def leftovers() -> Iterator[Path]:
     """Partial files that a killed job left behind."""
-    for folder in (*manifest.RESULTS, manifest.FOLDER, STATE):
-        yield from sorted(Path(folder).rglob(".partial-*"))
+    for folder in (*LAYOUT.made.values(), LAYOUT.manifests, STATE):
+        yield from sorted(folder.rglob(f"{PARTIAL}*"))

@@ -11,17 +11,18 @@ import random
 import shutil
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffmbrl.config import lookup
 from diffmbrl.errors import DataError, UserError
-from diffmbrl.pipeline import fingerprint, manifest
+from diffmbrl.layout import LAYOUT
+from diffmbrl.pipeline import fingerprint, manifests
 from diffmbrl.pipeline.files import STATE, digest
+from diffmbrl.pipeline.proof import Manifest
 from diffmbrl.pipeline.stage import Job
-
-FOLDER = "data/results/"
 
 
 @dataclass(frozen=True)
@@ -57,35 +58,35 @@ def replay(
     Raises:
         UserError: there is no result to replay.
     """
-    manifests = [m for m in _results(within) if _current(m)]
-    if not manifests:
+    current = [manifest for manifest in _results(within) if _current(manifest)]
+    if not current:
         raise UserError("replay: no result is up to date with today's code; run snakemake first")
     draw = random.Random(seed)
-    return [replay_one(draw.choice(manifests), draw, threads, tolerance) for _ in range(n)]
+    return [replay_one(draw.choice(current), draw, threads, tolerance) for _ in range(n)]
 
 
 def replay_one(
-    made: Mapping[str, Any], draw: random.Random, threads: int, tolerance: float = 0.0
+    manifest: Manifest, draw: random.Random, threads: int, tolerance: float = 0.0
 ) -> Replayed:
     """Retrains one run of the job that made an output."""
-    proof, output = made["proof"], made["output"]
-    module = importlib.import_module(f"{fingerprint.PACKAGE}.{proof['stage']}")
+    proof, output = manifest.proof, manifest.output
+    module = importlib.import_module(f"{LAYOUT.package}.{proof.stage}")
     axes = getattr(module, "AXES", {})
-    settings = manifest.settings_of(made)
+    settings = proof.fingerprint.settings
     run = {column: draw.choice(lookup(settings, key)) for column, key in axes.items()}
     narrowed = settings
     for column, value in run.items():
         narrowed = narrow(narrowed, axes[column], value)
-    for entry in manifest.inputs_of(made):
-        if not Path(entry["path"]).is_file() or digest(Path(entry["path"])) != entry["sha256"]:
-            return Replayed(output, run, False, f"its input {entry['path']} is not as recorded")
+    for file in manifest.inputs:
+        if not Path(file.path).is_file() or digest(Path(file.path)) != file.sha256:
+            return Replayed(output, run, False, f"its input {file.path} is not as recorded")
     STATE.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="replay-", dir=STATE))
     try:
-        roles = {role: Path(e["path"]) for role, e in proof["outputs"].items()}
+        roles = {role: Path(file.path) for role, file in proof.outputs.items()}
         job = Job(
             settings=narrowed,
-            inputs={r: [Path(e["path"]) for e in es] for r, es in proof["inputs"].items()},
+            inputs={role: [Path(f.path) for f in files] for role, files in proof.inputs.items()},
             outputs={role: folder / "outputs" / path for role, path in roles.items()},
             threads=threads,
             scratch=folder / "scratch",
@@ -125,43 +126,28 @@ def _compare(
 
 def compare_rows(old, new, tolerance: float = 0.0) -> tuple[bool, str]:
     """Whether two tables agree in every bit, or within a tolerance; if not, where and by what."""
-    import numpy as np
+    from diffmbrl.stats.rounding import differences
 
     if list(old.columns) != list(new.columns) or len(old) != len(new):
         return False, f"{old.shape} rows and columns recorded, {new.shape} replayed"
-    different = []
-    for name in old.columns:
-        a, b = (frame[name].astype(str if frame[name].dtype == "category" else frame[name].dtype)
-                for frame in (old, new))  # fmt: skip
-        a, b = a.to_numpy(), b.to_numpy()
-        if a.dtype.kind == "f" and b.dtype == a.dtype:
-            if a.tobytes() != b.tobytes():
-                same = np.allclose(a, b, rtol=tolerance, atol=0.0, equal_nan=True)
-                if tolerance and same:
-                    continue
-                with np.errstate(all="ignore"):
-                    worst = np.max(np.nan_to_num(np.abs(a - b) / np.abs(a)), initial=0.0)
-                different.append(f"{name} (worst relative difference {worst:.2g})")
-        elif not (a == b).all():
-            different.append(name)
-    return not different, f"differs in {', '.join(different)}" if different else ""
+    found = differences(old, new, tolerance)
+    return not found, f"differs in {', '.join(map(str, found))}" if found else ""
 
 
-def _results(within: str) -> list[dict[str, Any]]:
+def _results(within: str) -> list[Manifest]:
+    start = within or f"{LAYOUT.results.as_posix()}/"
     found = []
-    for path in manifest.every():
-        try:
-            made = manifest.read(path)
-        except DataError:
-            continue
-        if made["output"].startswith(within or FOLDER):
-            found.append(made)
+    for output in manifests.every():
+        if output.startswith(start):
+            with suppress(DataError):
+                found.append(manifests.read(output))
     return found
 
 
-def _current(made: Mapping[str, Any]) -> bool:
-    code = [s for s in made["proof"]["fingerprint"] if not manifest.is_setting(s)]
+def _current(manifest: Manifest) -> bool:
+    before = manifest.proof.fingerprint
     try:
-        return sorted(code) == fingerprint.of_stage(made["proof"]["stage"])
+        now = fingerprint.of_job(manifest.proof.stage, before.settings)
     except UserError:
         return False
+    return not any(before.changes(now))

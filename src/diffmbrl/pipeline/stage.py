@@ -3,13 +3,10 @@
 It gets its settings, the paths of its inputs and where to write its outputs, and nothing else.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from diffmbrl.errors import UserError
 
 Inputs = Mapping[str, Sequence[Path]]
 Outputs = Mapping[str, Path]
@@ -38,17 +35,3 @@ class Job:
         """The path of an input that is one file."""
         (path,) = self.inputs[name]
         return path
-
-
-def parse_settings(strings: Sequence[str]) -> dict[str, Any]:
-    """Settings from `name=<canonical json>` strings, the form they have in a rule's params."""
-    settings = {}
-    for string in strings:
-        name, equals, value = string.partition("=")
-        try:
-            settings[name] = json.loads(value) if equals else None
-        except json.JSONDecodeError:
-            raise UserError(f"{string!r}: the value is not JSON") from None
-        if not equals:
-            raise UserError(f"{string!r}: give settings as name=<json>")
-    return settings

@@ -1,78 +1,289 @@
-"""What the Snakemake rules call: a rule's params from the configuration, and targets."""
+"""The workflow: every paper's rules over the configuration, as Snakemake is given them."""
 
+import importlib
 import os
-from collections.abc import Callable, Mapping
-from functools import partial
+import re
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any
 
-from diffmbrl.config import PAPERS, canonical_scale, lookup
-from diffmbrl.pipeline import fingerprint, processes, records
-from diffmbrl.pipeline.files import canonical
+from diffmbrl import numerics, registry
+from diffmbrl.config import Config, load, lookup
+from diffmbrl.errors import UserError
+from diffmbrl.layout import LAYOUT
+from diffmbrl.pipeline import fingerprint, manifests, processes, queue, records, snakemake
+from diffmbrl.pipeline.proof import Fingerprint
+from diffmbrl.pipeline.resources import Need, need
+from diffmbrl.pipeline.rule import Rule, Wildcards, fill
+from diffmbrl.pipeline.snakemake import declared
+
+_SOURCE = re.compile(r"(?P<stage>[\w.]+)\.(?P<role>\w+)(\[(?P<chosen>\w+=\w+)\])?")
 
 
-class Pipeline:
-    """The configuration, as the rules see it.
+def begin(overrides: Mapping[str, Any], theirs: Any) -> "Workflow":
+    """What a Snakefile does first: checks everything, and puts Snakemake's records right.
 
-    Attributes:
-        config: the checked configuration, from `diffmbrl.config.load`.
+    Args:
+        overrides: Snakemake's `config`: what the command line gave.
+        theirs: Snakemake's `workflow`.
+
+    Raises:
+        UserError: something is not as it must be; one line says what.
     """
-
-    def __init__(self, config: Mapping[str, Any]):
-        """Wraps a checked configuration."""
-        self.config = config
-
-    def scale(self, paper: str) -> str:
-        """The scale whose files a paper's targets name (equal settings share results)."""
-        return canonical_scale(self.config, self.config["scale"], paper)
-
-    def settings(self, paper: str, scale: str) -> Mapping[str, Any]:
-        """A paper's settings at a scale."""
-        return self.config["scales"][scale][paper]
-
-    def stage(
-        self, module: str, *wildcards: str, **keys: str
-    ) -> tuple[str | Callable[..., str], ...]:
-        """A rule's params: its stage's fingerprint, one string each.
-
-        `name@hash` for the code that the stage can reach and for the lock, `name=<canonical
-        json>` for each setting. Strings, and positional, because Snakemake then sees every
-        change, and names it.
-
-        Args:
-            module: the stage, such as `implicit.train`.
-            *wildcards: names of wildcards whose values the stage is given.
-            **keys: for each other setting, the dotted key of its value, paper first;
-                wildcards in the key are filled in.
-        """
-        code = tuple(fingerprint.of_stage(module))
-        literal = (_param(name, partial(_wildcard, name)) for name in wildcards)
-        configured = (_param(name, partial(self._value, key)) for name, key in keys.items())
-        return (*code, *literal, *configured)
-
-    def _value(self, key: str, wildcards: Mapping[str, str]) -> Any:
-        paper, _, rest = key.format(**wildcards).partition(".")
-        return lookup(self.settings(paper, wildcards["scale"]), rest)
-
-
-def _wildcard(name: str, wildcards: Mapping[str, str]) -> str:
-    return wildcards[name]
-
-
-def _param(name: str, value: Callable[[Mapping[str, str]], Any]) -> Callable[..., str]:
-    def param(wildcards) -> str:
-        found = value(dict(wildcards.items()))
-        return f"{name}={canonical(found)}"
-
-    return param
-
-
-def begin() -> None:
-    """What a Snakefile does first: makes itself known to its jobs, and its records right."""
+    numerics.pin()
+    snakemake.check(theirs)
+    workflow = Workflow(load(".", overrides), snakemake.submits(theirs))
     os.environ[processes.PARENT] = str(os.getpid())
     processes.note("snakemake")
-    records.reconcile()
+    if workflow.submits:  # a job's own Snakemake makes the job, whatever the records say
+        records.reconcile({bound.rule.stage: bound.rule.name for bound in workflow.rules})
+    return workflow
 
 
-def papers(config: Mapping[str, Any]) -> list[str]:
-    """The papers that target `all` rebuilds, in the project's order."""
-    return [paper for paper in PAPERS if paper in config["papers"]]
+def start(theirs: Any) -> None:
+    """What a Snakefile does when a real run starts: keeps what it may replace.
+
+    Args:
+        theirs: Snakemake's `workflow`.
+    """
+    records.keep()
+    executor = snakemake.cluster(theirs)
+    if executor is not None:
+        queue.remember(executor)
+
+
+class Workflow:
+    """All rules of all papers.
+
+    Attributes:
+        config: the checked configuration.
+        submits: whether it hands out jobs, as a job's own Snakemake on a node does not.
+        rules: in the papers' order.
+    """
+
+    def __init__(self, config: Config, submits: bool = True):
+        """Finds the papers' rules."""
+        self.config, self.submits = config, submits
+        self.rules = [
+            Bound(self, paper, rule)
+            for paper in config.known_papers
+            for rule in importlib.import_module(f"{LAYOUT.package}.{paper}.rules").RULES
+        ]
+
+    @cached_property
+    def by_stage(self) -> dict[str, "Bound"]:
+        """Each stage's rule."""
+        return {bound.rule.stage: bound for bound in self.rules}
+
+    def targets(self, paper: str) -> list[str]:
+        """Every output of every rule of a paper, at the configured scale.
+
+        Every stage's, not only the last ones': an output that is deleted is then made again.
+        """
+        scale = self.config.home_of(paper, self.config.scale)
+        settings = self.config.settings(paper, scale)
+        return [
+            fill(path, {**wildcards, "scale": scale})
+            for bound in self.rules
+            if bound.paper == paper
+            for wildcards in bound.rule.instances(settings)
+            for path in bound.outputs.values()
+        ]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A rule of a paper within the workflow: what a Snakemake rule is made from."""
+
+    workflow: Workflow
+    paper: str
+    rule: Rule
+    _known: dict[tuple, list[str]] = field(default_factory=dict, compare=False, repr=False)
+    _needs: dict[str, Need] = field(default_factory=dict, compare=False, repr=False)
+    _groups: dict[tuple, dict] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Patterns of the outputs' paths, by role."""
+        return {role: self.rule.path(self.paper, role) for role in self.rule.outputs}
+
+    @property
+    def inputs(self) -> dict[str, Callable[[Wildcards], list[str]]]:
+        """Functions from a job's wildcards to the inputs' paths, by role."""
+        return {
+            role: declared(partial(self._input, source), "wildcards")
+            for role, source in self.rule.inputs.items()
+        }
+
+    @property
+    def log(self) -> str:
+        """The pattern of the log's path."""
+        names = [f"{{{name}}}" for name in self._wildcards]
+        return f"logs/{{scale}}/{self.paper}/{'-'.join([self.rule.name, *names])}.log"
+
+    @property
+    def constraints(self) -> dict[str, str]:
+        """Regular expressions of the wildcards: the values that they have at any scale."""
+        values: dict[str, dict[str, None]] = {name: {} for name in self._wildcards}
+        for instance in self._instances_at_all_scales:
+            for name in values:
+                values[name][instance[name]] = None
+        return {
+            "scale": "|".join(self.workflow.config.scales),
+            **{name: "|".join(found) or "none" for name, found in values.items()},
+        }
+
+    @property
+    def params(self) -> list[Callable[[Wildcards], str]]:
+        """The fingerprint as functions from wildcards to one string each.
+
+        One string each, and positional, because Snakemake then sees every change, and names it.
+        """
+        counts = [len(self._strings(instance)) for instance in self._instances_at_all_scales]
+        indices = range(max(counts, default=0))
+        return [declared(partial(self._string, index), "wildcards") for index in indices]
+
+    @property
+    def command(self) -> Callable[..., str]:
+        """The shell command of a job but for its threads, of its wildcards, inputs and outputs.
+
+        Snakemake records no params that are derived from inputs and outputs, so this one triggers
+        nothing. Threads, which would make Snakemake work out every job's resources, come after it.
+        """
+        return declared(self._command, "wildcards", "input", "output")
+
+    def _command(self, wildcards: Wildcards, input: Any, output: Any) -> str:
+        wildcards = dict(wildcards.items())
+        config = self.workflow.config
+        words = [sys.executable, "-m", f"{LAYOUT.package}.cli", "run", self.rule.stage]
+        for role in self.rule.inputs:
+            words += ["--input", role, *_paths(input.get(role))]
+        for role in self.rule.outputs:
+            words += ["--output", role, str(output.get(role))]
+        words += ["--device", config.device, "--environment", config.environment]
+        words += ["--log", fill(self.log, wildcards)]
+        return shlex.join([*words, "--plan", *self._strings(wildcards)])
+
+    @property
+    def threads(self) -> Callable[[Wildcards], int]:
+        """A function from a job's wildcards to the cores that it can use."""
+        return declared(lambda wildcards: self.rule.threads(dict(wildcards.items())), "wildcards")
+
+    @property
+    def resources(self) -> dict[str, Callable[..., int]]:
+        """What a job asks of a cluster, as functions from its wildcards and attempt.
+
+        Jobs that compute ask for a `gpu` where the device is one. A job's own Snakemake asks for
+        no memory and time: it has been given them.
+        """
+        asked: dict[str, Callable[..., int]] = {}
+        if self.workflow.submits:
+            asked = {
+                "mem_mb": declared(self._memory, "wildcards", "attempt"),
+                "runtime": declared(self._minutes, "wildcards", "attempt"),
+            }
+        return asked | ({"gpu": lambda wildcards: 1} if self._computes_on_gpu else {})
+
+    def _memory(self, wildcards: Wildcards, attempt: int) -> int:
+        return self._need(wildcards["scale"]).at(attempt).memory
+
+    def _minutes(self, wildcards: Wildcards, attempt: int) -> int:
+        return self._need(wildcards["scale"]).at(attempt).minutes
+
+    def _need(self, scale: str) -> Need:
+        if scale not in self._needs:
+            path = next(iter(self.outputs.values()))
+            reports = [
+                (instance["scale"], manifests.report_of(fill(path, instance)))
+                for instance in self._instances_at_all_scales
+            ]
+            rule = self.rule
+            self._needs[scale] = need(scale, reports, rule.memory, rule.minutes)
+        return self._needs[scale]
+
+    @property
+    def _computes_on_gpu(self) -> bool:
+        """Whether `device: gpu` makes the jobs of this rule need one."""
+        if self.workflow.config.device != "gpu":
+            return False
+        entries = {
+            entry
+            for instance in self._instances_at_all_scales
+            for entry in fingerprint.entries_of(self.rule.stage, self._settings(instance))
+        }
+        return fingerprint.needs_setup(self.rule.stage, *sorted(entries))
+
+    def fingerprint(self, wildcards: Wildcards) -> Fingerprint:
+        """What decides a job's bytes beside its inputs."""
+        return fingerprint.of_job(self.rule.stage, self._settings(wildcards))
+
+    def _settings(self, wildcards: Wildcards) -> dict[str, Any]:
+        given: dict[str, Any] = {k: value for k, value in wildcards.items() if k != "scale"}
+        if "{scale}" in self.rule.settings:
+            given["scale"] = wildcards["scale"]
+        values = self.workflow.config.settings(self.paper, wildcards["scale"])
+        for name, key in self.rule.keys.items():
+            given[name] = lookup(values, fill(key, wildcards))
+        for name, folder in self.rule.facts.items():
+            given[name] = registry.facts(folder)
+        return given
+
+    def _strings(self, wildcards: Wildcards) -> list[str]:
+        key = tuple(sorted(wildcards.items()))
+        if key not in self._known:
+            self._known[key] = self.fingerprint(wildcards).strings()
+        return self._known[key]
+
+    def _string(self, index: int, wildcards: Wildcards) -> str:
+        strings = self._strings(dict(wildcards.items()))
+        return strings[min(index, len(strings) - 1)]  # a set for Snakemake: repeats do not count
+
+    def _input(self, sources: str | Sequence[str], wildcards: Wildcards) -> list[str]:
+        found = []
+        for source in [sources] if isinstance(sources, str) else sources:
+            parsed = _SOURCE.fullmatch(source)
+            bound = self.workflow.by_stage.get(parsed["stage"]) if parsed else None
+            if not parsed or not bound or parsed["role"] not in bound.rule.outputs:
+                raise UserError(f"{self.rule.stage}: reads {source}, which no rule makes")
+            chosen = dict(pair.split("=") for pair in filter(None, [parsed["chosen"]]))
+            found += bound.instances_like(parsed["role"], {**dict(wildcards.items()), **chosen})
+        return found
+
+    def instances_like(self, role: str, wildcards: Wildcards) -> list[str]:
+        """The paths of an output in all jobs that agree with some wildcards."""
+        scale = wildcards["scale"]
+        names = tuple(name for name in self._wildcards if name in wildcards)
+        values = tuple(wildcards[name] for name in names)
+        path = self.outputs[role]
+        alike = self._alike(scale, names).get(values, [])
+        return [fill(path, {**instance, "scale": scale}) for instance in alike]
+
+    def _alike(self, scale: str, names: tuple[str, ...]) -> dict[tuple, list[dict[str, str]]]:
+        """A scale's jobs by the values of some of their wildcards, so that no job looks at all."""
+        if (scale, names) not in self._groups:
+            groups = self._groups.setdefault((scale, names), {})
+            settings = self.workflow.config.settings(self.paper, scale)
+            for instance in self.rule.instances(settings):
+                groups.setdefault(tuple(instance[name] for name in names), []).append(instance)
+        return self._groups[scale, names]
+
+    @cached_property
+    def _instances_at_all_scales(self) -> list[dict[str, str]]:
+        config = self.workflow.config
+        return [
+            {**instance, "scale": scale}
+            for scale in config.scales
+            for instance in self.rule.instances(config.settings(self.paper, scale))
+        ]
+
+    @cached_property
+    def _wildcards(self) -> list[str]:
+        first = next(iter(self._instances_at_all_scales), {})
+        return [name for name in first if name != "scale"]
+
+
+def _paths(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else list(map(str, value))

@@ -11,18 +11,21 @@ import os
 import shutil
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from diffmbrl import numerics
 from diffmbrl.errors import DataError, UserError
-from diffmbrl.pipeline import fingerprint, manifest, processes, report, store
-from diffmbrl.pipeline.files import STATE, Remembered, hashing
-from diffmbrl.pipeline.stage import Inputs, Job, Outputs, parse_settings
-
-_WATCHED = {("config",), ("data",), ("figures",)}
+from diffmbrl.layout import LAYOUT
+from diffmbrl.pipeline import environment, fingerprint, manifests, processes, report, store
+from diffmbrl.pipeline.ending import Log, ending_early
+from diffmbrl.pipeline.files import STATE, Remembered, hashing, partial_of, partial_prefix
+from diffmbrl.pipeline.proof import File, Fingerprint, Manifest, Proof
+from diffmbrl.pipeline.stage import Inputs, Job, Outputs
 
 
 class CodeError(UserError):
@@ -31,57 +34,48 @@ class CodeError(UserError):
     code = 3
 
 
-@contextmanager
-def logged(path: Path | None) -> Iterator[None]:
-    """Writes to a log file how the work inside went; a traceback only for our own mistakes."""
-    lines = [f"started {time.strftime('%Y-%m-%d %H:%M:%S')}: {' '.join(sys.argv)}"]
-    try:
-        yield
-        lines.append("finished")
-    except UserError as error:
-        lines.append(f"error: {error}")
-        raise
-    except BaseException:
-        lines.append(traceback.format_exc())
-        raise
-    finally:
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def run_stage(
     stage: str,
-    strings: Sequence[str],
+    plan: Sequence[str],
     inputs: Inputs,
     outputs: Outputs,
+    *,
     threads: int = 1,
-    prepare: Callable[[], None] = lambda: None,
+    device: str = "auto",
+    packages: str = "locked",
+    log: Log | None = None,
 ) -> None:
     """Runs a stage and moves its outputs into place once all of them are whole.
 
     Args:
         stage: the stage's module within the package, such as `implicit.train`.
-        strings: its settings, `name=json`, and the code that it was planned with, `name@hash`
-            (none where a person runs it).
-        inputs: by name.
-        outputs: by name.
+        plan: the fingerprint's strings: settings `name=json`, and the code that it was planned
+            with (none where a person runs it).
+        inputs: by role.
+        outputs: by role.
         threads: how many cores it may use.
-        prepare: called before a stage that uses JAX.
+        device: auto, cpu or gpu.
+        packages: whether packages that are not the lock's are refused (locked) or named (any).
+        log: is told why the job ended, if that is before its work is done.
 
     Raises:
         CodeError: the code is not what the rule named, changed while the stage ran, or reached
             beyond what the fingerprint covers.
-        UserError: an input is missing, a folder cannot be written, the disk is full, or the
-            stage itself refuses what it was given.
+        UserError: an input is missing, a folder cannot be written, the disk is full, the
+            packages or the processor are not right, or the stage refuses what it was given.
     """
     started = time.monotonic()
-    work = _Work(stage, strings, inputs, outputs)
+    work = _Work(stage, Fingerprint.parse(plan), inputs, outputs)
     work.check()
-    processes.end_with_snakemake(work.clean)
+    platform = numerics.platform(work.computes_on(device), environment.check(packages))
+    names = [path.as_posix() for path in outputs.values()]
     try:
-        with processes.noted(stage, [p.as_posix() for p in outputs.values()]), hashing() as digest:
-            how = work.do(digest, threads, prepare)
+        with (
+            processes.noted(stage, names) as note,
+            ending_early([work.clean, partial(note.unlink, missing_ok=True)], log or Log(None)),
+            hashing() as digest,
+        ):
+            how = work.do(digest, threads, device, platform)
     except OSError as error:
         raise _explain(error, outputs) from error
     finally:
@@ -94,90 +88,97 @@ def run_stage(
 class _Work:
     """One run of a stage: what it was asked for, and its outputs while they are not whole."""
 
-    def __init__(self, stage: str, strings: Sequence[str], inputs: Inputs, outputs: Outputs):
+    def __init__(self, stage: str, planned: Fingerprint, inputs: Inputs, outputs: Outputs):
         self.stage, self.inputs, self.outputs = stage, inputs, outputs
-        self.code = fingerprint.of_stage(stage)
-        self.settings = [string for string in strings if manifest.is_setting(string)]
-        self.planned = [string for string in strings if not manifest.is_setting(string)]
-        self.partial = {
-            name: path.with_name(f".partial-{os.getpid()}-{path.name}")
-            for name, path in outputs.items()
-        }
+        self.planned, self.now = planned, fingerprint.of_job(stage, planned.settings)
+        self.partial = {role: partial_of(path) for role, path in outputs.items()}
+        self.scratch: Path | None = None
 
     def check(self) -> None:
         """Refuses code that is not what was planned, and inputs that are not there."""
-        if self.planned:
+        if self.planned.code:
             self._same_code(self.planned, "between planning and the job's start")
-        for name, paths in self.inputs.items():
+        for role, paths in self.inputs.items():
             for path in paths:
                 if not path.is_file():
-                    raise DataError(f"{path}: input {name!r} of {self.stage} does not exist")
+                    raise DataError(f"{path}: input {role!r} of {self.stage} does not exist")
+
+    def computes_on(self, device: str) -> str:
+        """What the stage computes on; asks JAX, which takes a second, only where it must."""
+        numerics.check()
+        if device != "gpu" and not numerics.has_gpu_plugin():
+            return "cpu"
+        return self.set_up(device)
+
+    def set_up(self, device: str) -> str:
+        """Prepares the device of a stage that needs one; what that is."""
+        if not fingerprint.needs_setup(self.stage, *self.now.entries):
+            return "cpu"
+        return importlib.import_module(f"{LAYOUT.package}.{LAYOUT.setup}").configure(device)
 
     def clean(self) -> None:
-        """Drops what is unfinished."""
+        """Drops what is unfinished; whole checkpoints stay."""
         for path in self.partial.values():
             if path.is_file():
                 path.unlink(missing_ok=True)
+        for path in self.scratch.rglob(f"{partial_prefix()}*") if self.scratch else ():
+            path.unlink(missing_ok=True)
 
-    def do(self, digest: Remembered, threads: int, prepare: Callable[[], None]) -> str:
+    def do(self, digest: Remembered, threads: int, device: str, platform: str) -> str:
         """Makes or fetches the outputs and writes their manifests; says which it was."""
         for path in self.outputs.values():
             path.parent.mkdir(parents=True, exist_ok=True)
         files = _hash_inputs(self.inputs, digest)
-        strings = [*self.code, *self.settings]
-        key = manifest.key(self.stage, strings, files, list(self.outputs))
-        known = store.serve(key, self.partial)
-        scratch = STATE / "scratch" / key[:16]
+        blank = {role: File(path.as_posix(), "") for role, path in self.outputs.items()}
+        proof = Proof(self.stage, self.now, platform, files, blank)
+        known = store.serve(proof.key, self.partial)
+        self.scratch = STATE / "scratch" / proof.key[:16]
         if known is None:
-            settings = parse_settings(self.settings)
-            job = Job(settings, dict(self.inputs), self.partial, threads, scratch)
-            made = _compute(self.stage, job, prepare)
-            self._same_code(self.code, "while the job ran")
+            self.set_up(device)
+            settings = dict(self.now.settings)
+            job = Job(settings, dict(self.inputs), self.partial, threads, self.scratch)
+            how = _compute(self.stage, list(self.now.entries), job, platform)
+            self._same_code(self.now, "while the job ran")
             if _hash_inputs(self.inputs, digest) != files:
                 raise DataError(f"{self.stage}: an input changed while the job ran; run again")
         else:
-            made = known["report"]
-        outputs = {
-            name: {"path": path.as_posix(), "sha256": digest(self.partial[name])}
-            for name, path in self.outputs.items()
-        }
-        proof = {
-            "stage": self.stage, "key": key, "fingerprint": strings, "inputs": files,
-            "outputs": outputs,
-        }  # fmt: skip
-        store.put(proof, made, self.partial)
-        for name, path in self.outputs.items():
-            os.replace(self.partial[name], path)
-        for path in self.outputs.values():
-            manifest.write(manifest.build(path.as_posix(), proof, made))
-        shutil.rmtree(scratch, ignore_errors=True)
+            how = known
+        made = {r: File(p.as_posix(), digest(self.partial[r])) for r, p in self.outputs.items()}
+        self._put_in_place(replace(proof, outputs=made), how)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         return f"made by {self.stage}" if known is None else "served from the store"
 
-    def _same_code(self, before: Sequence[str], when: str) -> None:
+    def _put_in_place(self, proof: Proof, how: Mapping[str, Any]) -> None:
+        """Manifests first: no output is ever there without one that is its own or newer."""
+        store.put(proof, how, self.partial)
+        for path in self.outputs.values():
+            manifests.write(Manifest(path.as_posix(), proof, how))
+        for role, path in self.outputs.items():
+            os.replace(self.partial[role], path)
+
+    def _same_code(self, before: Fingerprint, when: str) -> None:
         fingerprint.forget()
-        now = fingerprint.of_stage(self.stage)
-        changed = sorted({string.partition("@")[0] for string in set(before) ^ set(now)})
+        now = fingerprint.of_job(self.stage, self.planned.settings)
+        changed = [change.detail.split()[0] for change in before.changes(now)]
         if changed:
             raise CodeError(
                 f"{self.stage}: {', '.join(changed)} changed {when}; run snakemake again"
             )
 
 
-def _compute(stage: str, job: Job, prepare: Callable[[], None]) -> dict[str, Any]:
+def _compute(stage: str, entries: Sequence[str], job: Job, platform: str) -> dict[str, Any]:
     """Runs a stage in this process, checks that it stayed within its fingerprint; its report."""
     started = time.time()
     before = set(sys.modules)
-    if fingerprint.uses_jax(stage):
-        prepare()
-    _drop_bytecode(stage)
+    covered = fingerprint.closure(stage, *entries)
+    _drop_bytecode(covered)
     with _reading() as read:
-        importlib.import_module(f"{fingerprint.PACKAGE}.{stage}").run(job)
-    for name, path in job.outputs.items():
+        importlib.import_module(f"{LAYOUT.package}.{stage}").run(job)
+    for role, path in job.outputs.items():
         if not path.is_file():
-            raise RuntimeError(f"{stage} did not write its output {name!r}")
-    ours = {name for name in set(sys.modules) - before if name.startswith(fingerprint.PACKAGE)}
-    machinery = {name for name in ours if name.startswith(fingerprint.MACHINERY)}
-    beyond = sorted(ours - machinery - fingerprint.closure(stage))
+            raise RuntimeError(f"{stage} did not write its output {role!r}")
+    ours = {name for name in set(sys.modules) - before if name.startswith(LAYOUT.package)}
+    beyond = sorted(name for name in ours - covered if not fingerprint.is_machinery(name))
     if beyond:
         raise CodeError(
             f"{stage} imported {', '.join(beyond)}, which its fingerprint does not cover; "
@@ -189,12 +190,12 @@ def _compute(stage: str, job: Job, prepare: Callable[[], None]) -> dict[str, Any
         raise CodeError(
             f"{stage} read {', '.join(undeclared)}, which its rule does not name as an input"
         )
-    return report.of_job(started, job.threads)
+    return report.of_job(started, job.threads, platform)
 
 
-def _drop_bytecode(stage: str) -> None:
+def _drop_bytecode(modules: set[str]) -> None:
     """Makes the import see the source that was hashed: Python trusts size and mtime alone."""
-    for module in fingerprint.closure(stage):
+    for module in modules:
         with suppress(OSError, NotImplementedError):
             os.unlink(importlib.util.cache_from_source(str(fingerprint.path_of(module))))
 
@@ -204,11 +205,12 @@ def _reading() -> Iterator[set[Path]]:
     """Collects the files of the config and data folders that Python opens meanwhile."""
     read: set[Path] = set()
     here, active = Path.cwd(), [True]
+    watched = {folder.parts[0] for folder in LAYOUT.watched}
 
     def hear(event: str, arguments: tuple) -> None:
         if active and event == "open" and isinstance(arguments[0], (str, os.PathLike)):
             path = Path(os.path.abspath(arguments[0]))
-            if path.is_relative_to(here) and path.relative_to(here).parts[:1] in _WATCHED:
+            if path.is_relative_to(here) and path.relative_to(here).parts[0] in watched:
                 read.add(path.relative_to(here))
 
     sys.addaudithook(hear)  # there is no way to remove one
@@ -218,21 +220,18 @@ def _reading() -> Iterator[set[Path]]:
         active.clear()
 
 
-def _hash_inputs(inputs: Inputs, digest: Remembered) -> dict[str, list[dict[str, str]]]:
+def _hash_inputs(inputs: Inputs, digest: Remembered) -> dict[str, list[File]]:
     """Of each input file its path, its bytes' hash and, where it is known, its maker's key."""
-    files: dict[str, list[dict[str, str]]] = {}
-    for role, paths in inputs.items():
-        files[role] = []
-        for path in paths:
-            entry = {"path": path.as_posix(), "sha256": digest(path)}
-            try:
-                maker = manifest.read(manifest.path_of(path.as_posix()))
-                if manifest.recorded(maker) == entry["sha256"]:
-                    entry["made_by"] = maker["proof"]["key"]
-            except (FileNotFoundError, DataError):
-                pass
-            files[role].append(entry)
-    return files
+    return {role: [_hash_input(path, digest) for path in paths] for role, paths in inputs.items()}
+
+
+def _hash_input(path: Path, digest: Remembered) -> File:
+    file = File(path.as_posix(), digest(path))
+    try:
+        maker = manifests.read(path)
+    except (FileNotFoundError, DataError):
+        return file
+    return replace(file, made_by=maker.proof.key) if maker.sha256 == file.sha256 else file
 
 
 def _explain(error: OSError, outputs: Outputs) -> Exception:

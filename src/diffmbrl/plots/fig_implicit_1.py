@@ -26,15 +26,19 @@ def draw(summary: pd.DataFrame, axes):
 
 
 def run(job: Job) -> None:
-    """Draws one panel a domain; every parameterization starts alike, so explicit stands for all."""
+    """Draws one panel per domain; every parameterization starts alike, so the first will do."""
     summary = pd.read_csv(job.input("summary"))
-    summary = summary[summary["parameterization"] == "explicit"]
+    first, domains = (
+        next(iter(style.in_order(job.settings["parameterizations"]))),
+        job.settings["domains"],
+    )
+    summary = summary[summary["parameterization"] == first]
     eta = summary["eta"].min()
-    figure, axes = style.panels(1, 3)
-    for ax, (domain, title) in zip(axes[0], style.DOMAINS.items(), strict=True):
+    figure, axes = style.panels(1, len(domains))
+    for ax, (domain, facts) in zip(axes[0], style.in_order(domains).items(), strict=True):
         rows = summary[(summary["domain"] == domain) & (summary["eta"] == eta)]
         rows = rows[rows["learning_rate"] == rows["learning_rate"].min()]
-        draw(rows, ax).set_title(title)
+        draw(rows, ax).set_title(facts["LABEL"])
     axes[0, 0].set_ylabel("initial residual norm")
     note = style.protocol(job.settings) + rf" · initial values at $\eta={eta:g}$"
     style.finish(figure, note, job.outputs, legend_from=axes[0])

@@ -5,18 +5,26 @@ import pandas as pd
 from diffmbrl.implicit.published import published
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
-from diffmbrl.plots.fig_implicit_2 import PANELS, chosen, draw, draw_published, same_protocol
+from diffmbrl.plots.fig_implicit_2 import (
+    chosen,
+    compared,
+    draw,
+    draw_published,
+    panels,
+    same_protocol,
+)
 
 
 def run(job: Job) -> None:
-    """Draws one row a domain (four rooms twice, once without its floor), one column an eta."""
+    """Draws one row per domain (two where it has a floor), one column per eta."""
     rows = chosen(pd.read_csv(job.input("summary")), pd.read_csv(job.input("selected")))
-    rows, theirs = rows[rows["parameterization"].isin(["explicit", "implicit"])], published()
+    shown, looks = panels(job.settings["domains"]), compared(job.settings["parameterizations"])
+    rows, theirs = rows[rows["parameterization"].isin(looks)], published()
     etas = sorted(rows["eta"].unique())
-    figure, axes = style.panels(len(PANELS), len(etas), sharex=True, sharey="row")
-    for line, (domain, metric, title) in zip(axes, PANELS, strict=True):
+    figure, axes = style.panels(len(shown), len(etas), sharex=True, sharey="row")
+    for line, (domain, metric, title, _) in zip(axes, shown, strict=True):
         for ax, eta in zip(line, etas, strict=True):
-            draw(rows[(rows["domain"] == domain) & (rows["eta"] == eta)], ax, metric)
+            draw(rows[(rows["domain"] == domain) & (rows["eta"] == eta)], ax, looks, metric)
             if metric == "residual_norm" and same_protocol(job.settings):
                 draw_published(theirs[(theirs["domain"] == domain) & (theirs["eta"] == eta)], ax)
             ax.label_outer()

@@ -1,4 +1,10 @@
-"""Figure 4 of Nikishin et al. 2022: final returns against model width and distractors."""
+"""Figure 4 of Nikishin et al. 2022: final returns against model width and distractors.
+
+Below, the same runs by other readings of "final", and with the best pair of rates selected on the
+runs that are reported, on other runs, or seed by seed.
+"""
+
+from collections.abc import Mapping
 
 import pandas as pd
 
@@ -6,23 +12,63 @@ from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 
 OPTIMUM = 500
-AGENTS = ("omd", "mle", "vep")
 LABELS = {"width": "hidden units of the model", "distractors": "number of distractors"}
+LINES = ("-", "--", ":", "-.", (0, (1, 3)))
+MARKS = {"one pair": "", "fresh seeds": "x", "same seeds": "", "best of each seed": "^"}
 
 
-def draw(rows: pd.DataFrame, axes, axis: str):
+def by_width(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of model capacity: of `selection` where it was run, of `width` elsewhere."""
+    rows = frame[frame["experiment"].isin(["width", "selection"])]
+    best = rows.groupby(["agent", "width"])["experiment"].transform("min")  # in the alphabet
+    return rows[rows["experiment"] == best]
+
+
+def draw(rows: pd.DataFrame, axes, looks: Mapping[str, Mapping], axis: str):
     """Final return of the agents against an axis, on a logarithmic scale of base 2.
 
     Args:
         rows: one experiment of the summary, at the selected rates.
         axes: where to draw.
+        looks: of each agent (`style.looks`).
         axis: `width` or `distractors`.
     """
-    for agent in AGENTS:
+    for agent, look in looks.items():
         part = rows[rows["agent"] == agent]
         if not part.empty:
-            style.estimate(axes, part, axis, "eval_return", agent)
+            style.estimate(axes, part, axis, "eval_return", **look)
             style.mark_diverged(axes, part, axis, "eval_return_mean")
+    return _scale(rows, axes, axis)
+
+
+def draw_readings(rows: pd.DataFrame, axes, looks: Mapping[str, Mapping], axis: str):
+    """Mean return by reading (lines), and by how the pair of rates was selected (marks)."""
+    readings = list(dict.fromkeys(rows["reading"]))
+    for agent, look in looks.items():
+        part = rows[rows["agent"] == agent]
+        reported = part[part["selection"].isin(["one pair", "same seeds"])]
+        for reading, line in zip(readings, LINES, strict=False):
+            one = reported[reported["reading"] == reading].sort_values(axis)
+            axes.plot(one[axis], one["mean"], color=look["color"], linestyle=line, linewidth=1)
+        for selection, mark in MARKS.items():
+            one = part[(part["selection"] == selection) & (part["reading"] != "best")]
+            if mark:
+                axes.plot(one[axis], one["mean"], mark, color=look["color"], markersize=4)
+    for reading, line in zip(readings, LINES, strict=False):
+        axes.plot([], [], color="0.3", linestyle=line, label=_words(reading))
+    for selection in rows["selection"].unique():
+        if MARKS[selection]:
+            name = f"pair: {selection}"
+            axes.plot([], [], MARKS[selection], color="0.3", markersize=4, label=name)
+    return _scale(rows, axes, axis)
+
+
+def _words(reading: str) -> str:
+    n = reading.removeprefix("last_")
+    return "best evaluation" if reading == "best" else f"mean of the last {n}"
+
+
+def _scale(rows: pd.DataFrame, axes, axis: str):
     ticks = sorted(rows[axis].unique())
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [str(t) for t in ticks])
@@ -32,13 +78,24 @@ def draw(rows: pd.DataFrame, axes, axis: str):
     return axes
 
 
+def experiments(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By axis, the rows of its experiment, where it was run."""
+    rows = {"width": by_width(frame)}
+    rows["distractors"] = frame[frame["experiment"] == "distractors"]
+    return {axis: part for axis, part in rows.items() if not part.empty}
+
+
 def run(job: Job) -> None:
     """Draws the experiments that were run, at the rates selected for each setting."""
     summary = pd.read_csv(job.input("cartpole"))
     summary = summary[summary["selected"]]
-    shown = [axis for axis in LABELS if (summary["experiment"] == axis).any()]
-    figure, axes = style.panels(1, len(shown), (7.2 / len(shown), 2.8), sharey=True)
-    for ax, axis in zip(axes[0], shown, strict=True):
-        draw(summary[summary["experiment"] == axis], ax, axis).set_xlabel(LABELS[axis])
+    rows, read = experiments(summary), experiments(pd.read_csv(job.input("selections")))
+    looks = style.looks(job.settings["agents"])
+    figure, axes = style.panels(2, len(rows), (7.2 / len(rows), 2.6), sharey=True)
+    for column, axis in enumerate(rows):
+        draw(rows[axis], axes[0, column], looks, axis)
+        draw_readings(read[axis], axes[1, column], looks, axis).set_xlabel(LABELS[axis])
     axes[0, 0].set_ylabel("final return")
-    style.finish(figure, style.cartpole_note(job.settings), job.outputs, legend_from=axes[0])
+    axes[1, 0].set_ylabel("return, other readings")
+    note = style.cartpole_note(job.settings, pd.concat(rows.values()))
+    style.finish(figure, note, job.outputs, legend_from=axes.ravel())

@@ -15,9 +15,10 @@ LABELS = {
 
 
 def draw(rows: pd.DataFrame, axes):
-    """Return against the sd of the noise on Q*, a line an adjoint."""
+    """Return against the sd of the noise on Q*, a line per adjoint."""
     for adjoint, part in rows.groupby("adjoint"):
-        style.estimate(axes, part, "sigma", "return", str(adjoint), label=LABELS[str(adjoint)])
+        color, label = style.COLORS[str(adjoint)], LABELS[str(adjoint)]
+        style.estimate(axes, part, "sigma", "return", color, label)
     axes.axhline(OPTIMUM, color="0.3", linestyle="--", linewidth=1, label="optimum")
     axes.set_xscale("log")
     axes.set_xlabel(r"sd of the noise on the inner solution $\sigma$")
@@ -35,8 +36,13 @@ def run(job: Job) -> None:
     for adjoint, marker in (("exact", "x"), ("identity", "+")):
         part = theirs[theirs["adjoint"] == adjoint]
         axes[0, 0].plot(
-            part["x"], part["mean"], marker, color=style.COLORS["published"], markersize=5,
-            label=f"published mean, {LABELS[adjoint]}", zorder=3,
-        )  # fmt: skip
+            part["x"],
+            part["mean"],
+            marker,
+            color=style.COLORS["published"],
+            markersize=5,
+            label=f"published mean, {LABELS[adjoint]}",
+            zorder=3,
+        )
     note = style.tabular_note(job.settings)
     style.finish(figure, note, job.outputs, legend_from=axes[0])

@@ -6,8 +6,13 @@ from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 from diffmbrl.plots.fig_omd_4 import OPTIMUM
 
-DEFAULT = {"inner_steps": 1, "double_q": True, "adjoint": "identity",
-           "inner_optimizer": "fresh", "probabilistic": False}  # fmt: skip
+DEFAULT = {
+    "inner_steps": 1,
+    "double_q": True,
+    "adjoint": "identity",
+    "inner_optimizer": "fresh",
+    "probabilistic": False,
+}
 WORDS = {True: "with", False: "without"}
 PANELS = {
     "inner_steps": ("inner steps", "K = {}"),
@@ -27,13 +32,14 @@ def variants(curves: pd.DataFrame, axis: str) -> pd.DataFrame:
 
 
 def draw(curves: pd.DataFrame, axes, axis: str):
-    """Evaluation return during training, a line a value of the option."""
+    """Evaluation return during training, a line per value of the option."""
     title, label = PANELS[axis]
     values = sorted(curves[axis].unique(), key=lambda v: (v != DEFAULT[axis], v))
     for i, value in enumerate(values):
         part = curves[curves[axis] == value]
         name = label.format(WORDS[value] if curves[axis].dtype == bool else value)
-        style.estimate(axes, part, "step", "eval_return", f"variant_{i}", label=name, marker="")
+        color = style.COLORS[f"variant_{i}"]
+        style.estimate(axes, part, "step", "eval_return", color, name, marker="")
     axes.axhline(OPTIMUM, color="0.3", linestyle="--", linewidth=1)
     axes.set(title=title, xlabel="environment steps", ylim=(0, OPTIMUM * 1.35))
     axes.legend(loc="upper left", ncols=2 if len(values) == 2 else 3, columnspacing=1)
@@ -41,7 +47,7 @@ def draw(curves: pd.DataFrame, axes, axis: str):
 
 
 def run(job: Job) -> None:
-    """One panel an option that was varied."""
+    """One panel per option that was varied."""
     curves = pd.read_csv(job.input("curves"))
     curves = curves[curves["experiment"] == "ablation"]
     shown = [axis for axis in PANELS if curves[axis].nunique() > 1]
@@ -49,7 +55,7 @@ def run(job: Job) -> None:
     for ax, axis in zip(axes[0], shown, strict=True):
         draw(variants(curves, axis), ax, axis)
     axes[0, 0].set_ylabel("evaluation return")
-    note = style.cartpole_note(job.settings)
+    note = style.cartpole_note(job.settings, curves)
     cg = curves[curves["adjoint"] != "identity"]
     if not cg.empty:
         residual = cg["adjoint_residual_mean"].median()

@@ -1,50 +1,59 @@
-"""Returns of RP-DP and RP-DR with and without SN, SAC and the likelihood ratio, over steps."""
+"""Returns over training: RP-DP with and without SN at each h, and the other estimators."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import rpg, style
 
+LINES = {"none": "-", "both": "--"}
 
-def draw(returns: pd.DataFrame, axes):
-    """Mean return against steps, a line for each estimator and placement given."""
-    for (estimator, horizon, sn), part in returns.groupby(
-        ["estimator", "horizon", "sn"], sort=False
-    ):
-        label = rpg.ESTIMATORS[estimator] + (f", h = {horizon}" if estimator != "sac" else "")
-        label += f", {rpg.PLACEMENTS[sn]}" if sn != "none" else ""
+
+def draw(rows: pd.DataFrame, axes, look: rpg.Look, label: str, linestyle: str = "-"):
+    """Mean return against steps with its interval; nothing where there are no rows."""
+    if len(rows):
         rpg.band(
-            axes,
-            part,
-            "step",
-            "return_mean",
-            "return_low",
-            "return_high",
-            label=label,
-            color=rpg.ESTIMATOR_COLORS[estimator],
-            linestyle="-" if sn == "none" else "--",
-        )
-    axes.axhline(-200, color="0.6", linewidth=0.8)
+            axes, rows, "step", "return_mean", "return_low", "return_high",
+            color=look.color, linestyle=linestyle, label=label,
+        )  # fmt: skip
     axes.set_xlabel("environment steps")
     return axes
 
 
+def usual(returns: pd.DataFrame) -> pd.DataFrame:
+    """Arms whose hidden layers are meant, orthogonal at the start, not clipped."""
+    one = (returns["layers"] == "hidden") & (returns["init"] == "orthogonal")
+    return returns[one & (returns["clip"] == 0) & returns["sn"].isin(LINES)]
+
+
+def panels(part: pd.DataFrame, looks: Mapping[str, rpg.Look], row) -> None:
+    """One task: a panel per h of RP-DP, SAC in each, and one of all other estimators."""
+    ours, sac = part[part["estimator"] == "rp_dp"], part[part["estimator"] == "sac"]
+    horizons = sorted(ours["horizon"].unique())
+    for ax, h in zip(row, horizons, strict=False):
+        draw(sac, ax, looks["sac"], "SAC (no model)").set_title(f"RP-DP, h = {h}", fontsize=9)
+        for look, rows in rpg.arms(ours[ours["horizon"] == h]).items():
+            draw(rows, ax, look, look.label)
+    last = row[len(horizons)]
+    for name, look in looks.items():
+        for (h, sn), rows in part[part["estimator"] == name].groupby(["horizon", "sn"]):
+            if name not in ("rp_dp", "sac"):
+                label = f"{look.label}, h = {h}, {rpg.ARMS[sn, 'hidden', False].label}"
+                draw(rows, last, look, label, LINES[sn])
+    draw(sac, last, looks["sac"], "SAC (no model)").set_title("other estimators", fontsize=9)
+
+
 def run(job: Job) -> None:
-    """Two panels: all estimators without normalisation; those with it beside them."""
+    """One row of panels per task."""
     s = job.settings
-    frame = pd.read_csv(job.input("returns"))
-    frame = frame[(frame["init"] == "orthogonal") & frame["sn"].isin(["none", "both"])]
-    figure, axes = style.panels(1, 2, (4.0, 3.0), sharey=True)
-    draw(frame[frame["sn"] == "none"], axes[0, 0]).set_title("without SN")
-    paired = frame[frame["estimator"].isin(frame.loc[frame["sn"] == "both", "estimator"])]
-    draw(paired, axes[0, 1]).set_title("with SN on model and policy (dashed)")
-    axes[0, 0].set_ylabel("return (mean over seeds)")
-    text = rpg.note(
-        s,
-        rpg.seeds(frame),
-        f"{s['schedule']['steps']} steps",
-        f"{s['schedule']['episodes']} episodes an evaluation",
-        "shaded: 95% bootstrap over seeds",
-        "line at -200",
-    )
-    rpg.finish(figure, text, job.outputs, axes[0])
+    frame = usual(pd.read_csv(job.input("returns")))
+    names = rpg.tasks(frame, s["tasks"])
+    columns = frame[frame["estimator"] == "rp_dp"]["horizon"].nunique() + 1
+    figure, axes = style.panels(len(names), columns, (2.3, 2.1), sharey="row")
+    for row, (task, label) in zip(axes, names.items(), strict=True):
+        panels(frame[frame["task"] == task], rpg.looks(s["estimators"]), row)
+        row[0].set_ylabel(f"{label}\nreturn")
+    text = rpg.note(s, rpg.seeds(frame), "lines: means; bands: 95% t intervals over seeds",
+                    "each panel's h is the h of its training")  # fmt: skip
+    rpg.finish(figure, text, job.outputs, axes.ravel())

@@ -1,45 +1,42 @@
-"""Variance and bias of the gradient against h, with and without SN, initialisation matched."""
+"""Gradients at the end of training against the h that was trained with: variance, truth, model."""
 
 import pandas as pd
 
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import rpg, style
+from diffmbrl.rpg.aggregate import at_the_end
 
-METRICS = {
-    "trace": r"tr $\Sigma$", "ratio": r"tr $\Sigma$ / |mean|$^2$",
-    "relative_bias_model": "|bias|$^2$ / |gradient|$^2$, same h",
-    "relative_bias_reference": "|bias|$^2$ / |gradient|$^2$, whole",
-}  # fmt: skip
+ERROR = "model error after h steps\n(normalised states)"
+MEASURES = {**rpg.MEASURES, "model_error_h": (ERROR, True)}
 
 
-def draw(rows: pd.DataFrame, axes, metric: str):
-    """A metric against h: colour by placement, solid for orthogonal and dotted for uniform init."""
-    for (sn, init), part in rows.groupby(["sn", "init"], sort=False):
-        rpg.range_band(axes, part[part[metric] > 0], "horizon", metric,
-                       color=rpg.PLACEMENT_COLORS[sn], linestyle=rpg.INITS[init], marker=".",
-                       label=f"{rpg.PLACEMENTS[sn]}, {init} init")  # fmt: skip
-    axes.set_yscale("log")
-    axes.set_xlabel("model steps h")
+def draw(rows: pd.DataFrame, axes, measure: str, log: bool):
+    """A measure against h, a line for each arm that was trained at every h."""
+    most = rows["horizon"].nunique()
+    whole = {look: part for look, part in rpg.arms(rows).items()
+             if part["horizon"].nunique() == most}  # fmt: skip
+    for i, (look, part) in enumerate(whole.items()):
+        rpg.by_h(axes, part, measure, log, look, 0.08 * (2 * i - len(whole) + 1))
     return axes
 
 
 def run(job: Job) -> None:
-    """Rows: the first and the last snapshot; columns: the metrics."""
+    """Rows: tasks; columns: measures."""
     s = job.settings
     frame = pd.read_csv(job.input("gradients"))
-    frame = frame[(frame["estimator"] == "rp_dp") & (frame["starts"] == "fixed")
-                  & frame["sn"].isin(["none", "both"])]  # fmt: skip
-    snapshots = sorted(frame["snapshot"].unique())
-    snapshots = [snapshots[0], snapshots[-1]]
-    figure, axes = style.panels(2, len(METRICS), (2.5, 2.3))
-    for row, snapshot in zip(axes, snapshots, strict=True):
-        for ax, (metric, label) in zip(row, METRICS.items(), strict=True):
-            draw(frame[frame["snapshot"] == snapshot], ax, metric)
-            ax.set_title(label, fontsize=9)
-        row[0].set_ylabel(f"step {snapshot}")
+    frame = at_the_end(frame[frame["estimator"] == "rp_dp"])
+    names = rpg.tasks(frame, s["tasks"])
+    figure, axes = style.panels(len(names), len(MEASURES), (2.5, 2.2))
+    for row, (task, label) in zip(axes, names.items(), strict=True):
+        for ax, (measure, (title, log)) in zip(row, MEASURES.items(), strict=True):
+            draw(frame[frame["task"] == task], ax, measure, log).set_title(title, fontsize=9)
+        row[0].set_ylabel(label)
     plan = s["plan"]
-    text = rpg.note(s, f"{plan['seeds']} seeds",
-                    f"{plan['states']} fixed states x {plan['samples']} gradients",
-                    f"whole: true dynamics for {plan['reference_horizon']} steps",
-                    "median, smallest to largest seed; values at or below 0 left out")  # fmt: skip
-    rpg.finish(figure, text, job.outputs, axes[0])
+    text = rpg.note(
+        s,
+        rpg.seeds(frame),
+        f"end of training, {plan['samples']} gradients at resampled states",
+        f"batches of {plan['batch']}, the true gradient from {plan['true_samples']}",
+        "dots: runs; lines: means (of logs)",
+    )
+    rpg.finish(figure, text, job.outputs, axes.ravel())

@@ -1,4 +1,4 @@
-"""The smoothness dial: where spectral normalisation of the model starts to hurt."""
+"""The smoothness dial: what normalising the model costs and cures as a floor gets harder."""
 
 import pandas as pd
 
@@ -6,44 +6,56 @@ from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import rpg, style
 
 METRICS = {
-    "jacobian_error": "error of the model's Jacobian", "trace": r"tr $\Sigma$",
-    "bias_model": "|bias|$^2$",
-    "gradient_error": "|bias|$^2$ + tr $\\Sigma$/64",
-    "return_trained": "true return of the policy\ntrained in the model",
-}  # fmt: skip
+    "jacobian_error": ("error of the model's Jacobian", True),
+    "trace": (r"variance: tr $\Sigma$", True),
+    "gradient_error": (r"error of a batch: |bias|$^2$ + tr $\Sigma$/n", True),
+    "below": ("return lost against training\nin the true dynamics", False),
+}
 
 
-def draw(rows: pd.DataFrame, axes, metric: str):
-    """A metric against stiffness, a line for each target of the model's layers."""
+def against_true(frame: pd.DataFrame) -> pd.DataFrame:
+    """With `below`: the return of policies trained in the true dynamics less that of a row's."""
+    keys = ["stiffness", "seed"]
+    true = frame[frame["sn"] == "true system"].set_index(keys)["return_trained"].rename("true")
+    frame = frame.merge(true, left_on=keys, right_index=True)
+    return frame.assign(below=frame["true"] - frame["return_trained"])
+
+
+def draw(rows: pd.DataFrame, axes, metric: str, log: bool):
+    """A metric against stiffness: colour by target, dashed where every layer is normalised."""
+    colors = style.sns.color_palette("colorblind")
     targets = sorted(rows.loc[rows["sn"] == "model", "target"].unique())
-    shades = style.sns.color_palette("flare", len(targets))
-    looks = {
-        target: (shade, f"SN, target {target:g}")
-        for target, shade in zip(targets, shades, strict=True)
-    }
-    looks = {-1.0: ("0.3", "true dynamics"), 0.0: (rpg.PLACEMENT_COLORS["none"], "no SN"), **looks}
-    for target, (color, label) in looks.items():
-        part = rows[rows["target"] == target]
-        if metric != "return_trained":
+    for (sn, layers, target), part in rows.groupby(["sn", "layers", "target"]):
+        if sn == "true system" and metric in ("jacobian_error", "below"):
+            continue
+        label, color = {"none": ("no SN", colors[0]), "true system": ("true dynamics", "0.3")}.get(
+            sn, (f"SN to {target:g}, {layers} layers", colors[1 + targets.index(target)])
+            if target in targets else ("", "0")
+        )  # fmt: skip
+        line = ":" if sn == "true system" else "--" if layers == "all" else "-"
+        if log:
             part = part[part[metric] > 0]
         rpg.range_band(axes, part, "stiffness", metric, color=color, label=label, marker="o",
-                       linestyle="--" if target == -1 else "-")  # fmt: skip
+                       linestyle=line)  # fmt: skip
     axes.set_xscale("log")
-    if metric != "return_trained":
+    if log:
         axes.set_yscale("log")
     axes.set_xlabel("stiffness of the floor (1/m)")
     return axes
 
 
 def run(job: Job) -> None:
-    """One panel a metric."""
+    """One panel per metric."""
     s = job.settings
-    frame = pd.read_csv(job.input("smoothness"))
-    figure, axes = style.panels(1, len(METRICS), (2.5, 2.5))
-    for ax, (metric, title) in zip(axes[0], METRICS.items(), strict=True):
-        draw(frame, ax, metric).set_title(title, fontsize=8)
-    text = rpg.note(s, f"{s['plan']['seeds']} seeds", f"h = {s['plan']['horizon']}",
-                    f"{s['plan']['model_updates']} model updates",
-                    f"{s['plan']['policy_updates']} policy updates",
-                    "median, smallest to largest seed; values at or below 0 left out")  # fmt: skip
+    frame = against_true(pd.read_csv(job.input("smoothness")))
+    figure, axes = style.panels(1, len(METRICS), (2.7, 2.5))
+    for ax, (metric, (title, log)) in zip(axes[0], METRICS.items(), strict=True):
+        draw(frame, ax, metric, log).set_title(title, fontsize=9)
+    plan = s["plan"]
+    text = rpg.note(
+        s,
+        f"{plan['seeds']} seeds, h = {plan['horizon']}",
+        f"{plan['model_updates']} model and {plan['policy_updates']} policy updates",
+        f"n = {plan['policy_batch']}; {plan['samples']} gradients; median, smallest to largest",
+    )
     rpg.finish(figure, text, job.outputs, axes[0])

@@ -1,6 +1,6 @@
 """One look for every figure: palette, sizes, labels, and how a figure is saved."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,48 @@ import seaborn as sns
 
 _PALETTE = sns.color_palette("colorblind")
 COLORS = {
-    "explicit": _PALETTE[0],
-    "implicit": _PALETTE[1],
-    "max": _PALETTE[2],
-    "logsumexp": _PALETTE[4],
     "residual_ones_norm": _PALETTE[2],
     "residual_ortho_norm": _PALETTE[3],
     "published": "0.15",
-    "omd": _PALETTE[3],
-    "mle": _PALETTE[0],
-    "vep": _PALETTE[2],
     "exact": _PALETTE[0],
     "iterative": _PALETTE[2],
     "identity": _PALETTE[3],
     **{f"variant_{i}": _PALETTE[color] for i, color in enumerate((3, 0, 2, 4))},
 }
-DOMAINS = {"chain": "Chain", "four_rooms": "Four rooms", "mountain_car": "Mountain car"}
 RC: dict[str, Any] = {
-    "figure.dpi": 100, "savefig.dpi": 150, "font.size": 9, "axes.titlesize": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.3, "grid.linewidth": 0.6, "legend.frameon": False, "legend.fontsize": 8,
-    "lines.linewidth": 1.6, "lines.markersize": 4, "figure.constrained_layout.use": True,
-    "pdf.fonttype": 42, "svg.hashsalt": "diffmbrl", "path.simplify": False,
-}  # fmt: skip
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,
+    "svg.hashsalt": "diffmbrl",
+    "path.simplify": False,
+}
+
+
+def look(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How something with a LABEL and a COLOR is drawn: its `color` and `label`."""
+    return {"color": _PALETTE[facts["COLOR"]], "label": facts["LABEL"]}
+
+
+def in_order(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """The facts of a registry's entries by their ORDER, which settings, being JSON, do not keep."""
+    return dict(sorted(entries.items(), key=lambda entry: entry[1]["ORDER"]))
+
+
+def looks(entries: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How each entry of a registry is drawn, in their order."""
+    return {name: look(facts) for name, facts in in_order(entries).items()}
 
 
 def panels(rows: int, columns: int, size: tuple[float, float] = (2.6, 2.3), **kwargs):
@@ -60,30 +79,48 @@ def band(
 
 
 def estimate(
-    axes, frame: pd.DataFrame, x: str, metric: str, color: str, label: str | None = None,
-    marker: str = "o", **kwargs,
-) -> None:  # fmt: skip
+    axes, frame: pd.DataFrame, x: str, metric: str, color, label: str, marker: str = "o", **kwargs
+) -> None:
     """Interquartile mean with its 95% interval, and the mean with one standard error.
 
     The line and its marks are the interquartile mean, the band its bootstrap interval; the
     thin line is the mean, its bars one standard error.
     """
-    frame, shade = frame.sort_values(x), COLORS[color]
-    axes.plot(frame[x], frame[f"{metric}_iqm"], color=shade, marker=marker,
-              label=label or color.upper(), **kwargs)  # fmt: skip
-    axes.fill_between(frame[x], frame[f"{metric}_iqm_low"], frame[f"{metric}_iqm_high"],
-                      color=shade, alpha=0.18, linewidth=0)  # fmt: skip
-    axes.errorbar(frame[x], frame[f"{metric}_mean"], frame[f"{metric}_stderr"], color=shade,
-                  linewidth=0.6, elinewidth=0.6, capsize=1.5, alpha=0.7,
-                  errorevery=max(1, len(frame) // 20))  # fmt: skip
+    frame = frame.sort_values(x)
+    axes.plot(frame[x], frame[f"{metric}_iqm"], color=color, marker=marker, label=label, **kwargs)
+    axes.fill_between(
+        frame[x],
+        frame[f"{metric}_iqm_low"],
+        frame[f"{metric}_iqm_high"],
+        color=color,
+        alpha=0.18,
+        linewidth=0,
+    )
+    axes.errorbar(
+        frame[x],
+        frame[f"{metric}_mean"],
+        frame[f"{metric}_stderr"],
+        color=color,
+        linewidth=0.6,
+        elinewidth=0.6,
+        capsize=1.5,
+        alpha=0.7,
+        errorevery=max(1, len(frame) // 20),
+    )
 
 
 def mark_diverged(axes, frame: pd.DataFrame, x: str, y: str) -> None:
     """Writes how many runs diverged below each mean that leaves some out."""
     for _, row in frame[frame["n_diverged"] > 0].iterrows():
         if np.isfinite(row[y]):
-            axes.annotate(f"{int(row['n_diverged'])} div.", (row[x], row[y]), fontsize=6,
-                          textcoords="offset points", xytext=(3, -9), ha="left")  # fmt: skip
+            axes.annotate(
+                f"{int(row['n_diverged'])} div.",
+                (row[x], row[y]),
+                fontsize=6,
+                textcoords="offset points",
+                xytext=(3, -9),
+                ha="left",
+            )
 
 
 def protocol(settings: Mapping[str, Any], spread: str = "shaded: sample sd over seeds") -> str:
@@ -105,12 +142,31 @@ def tabular_note(settings: Mapping[str, Any]) -> str:
     )
 
 
-def cartpole_note(settings: Mapping[str, Any]) -> str:
-    """What a CartPole figure states of how it was made, reductions included."""
-    pairs = max(len(p) for agents in settings["rates"].values() for p in agents.values())
-    sweep = "one rate and tau an agent" if pairs == 1 else f"best of {pairs} rates and taus"
+def span(values: Iterable[int]) -> str:
+    """`5`, or `5 to 10` where values differ."""
+    low, high = min(values), max(values)
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def cartpole_note(settings: Mapping[str, Any], shown: pd.DataFrame) -> str:
+    """What a CartPole figure states of how it was made, reductions included.
+
+    Args:
+        settings: of the figure.
+        shown: the rows that it draws, with their number of runs and their experiment.
+    """
+    experiments = shown["experiment"].unique()
+    pairs = {
+        len(rates)
+        for agent in settings["rates"].values()
+        for experiment, rates in agent["rates"].items()
+        if experiment in experiments
+    }
+    sweep = (
+        "one rate and tau per agent" if max(pairs) == 1 else f"best of {span(pairs)} rates and taus"
+    )
     return (
-        f"scale {settings['scale']} · {settings['seeds']} seeds (paper: 10) · "
+        f"scale {settings['scale']} · {span(shown['n_runs'])} seeds (paper: 10) · "
         f"{settings['steps']:,} steps (paper: 200,000) · {settings['precision']} (paper: "
         f"float64)\n{sweep} (paper: best of 6) · final: mean of the last "
         f"{settings['final_evaluations']} evaluations\n{INTERVALS}"
@@ -121,9 +177,13 @@ def _legend_below(figure, handles: Mapping[str, Any], note: str):
     """A legend titled by the note, in as many columns, up to 6, as the figure has room for."""
     for columns in range(min(len(handles), 6), 0, -1):
         legend = figure.legend(
-            handles.values(), handles.keys(), loc="outside lower center",
-            ncols=columns, title=note, title_fontsize=7,
-        )  # fmt: skip
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            title=note,
+            title_fontsize=7,
+        )
         legend.get_title().set(color="0.35", multialignment="center")
         figure.draw_without_rendering()
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:

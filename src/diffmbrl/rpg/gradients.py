@@ -1,219 +1,261 @@
-"""Stage: variance and bias of gradients, on snapshots of training and on linear-quadratic systems.
+"""Stage: gradients through training, measured on its snapshots, at the horizon of the training.
 
-Each row holds tr(Sigma), |mean|^2 and their ratio of one estimator at one horizon, from
-independent gradients at fixed states (policy and model noise only; averaged over the states) or
-at resampled stored states; and the squared distance of its mean from a reference.
+One row per run, snapshot and estimator, from independent gradients at resampled stored states:
+tr(Sigma) and |mean|^2 by the policy's raw weights; the same of the gradient by the actions before
+the tanh, which does not depend on how weights are scaled; bias against the true dynamics with the
+same critic and noises, and the cosine between a batch's mean gradient and the true one.
 """
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from diffmbrl import keys
-from diffmbrl.envs import linear_quadratic as lq
-from diffmbrl.envs.functional import Environment
+from diffmbrl.agents.sac import TanhGaussian
+from diffmbrl.envs import callback
+from diffmbrl.errors import ConfigError
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.rpg import estimators, probe, setup, training
-from diffmbrl.rpg.learner import Learner
+from diffmbrl.rpg import counts, probe, setup, snapshots
+from diffmbrl.rpg import learner as learning
+from diffmbrl.rpg import model as models
 from diffmbrl.rpg.model import TrueWorld
-from diffmbrl.rpg.probe import Moments
+from diffmbrl.rpg.objective import Ends, Estimator, Objective, Segment, unroll
+from diffmbrl.rpg.training import Training
+from diffmbrl.tables import write_parquet
 
-Rows = Iterator[dict[str, Any]]
+PyTree = Any
+USES = {
+    "=rp_dp": "rpg.estimators",
+    "gradients.estimators": "rpg.estimators",
+    "task": "rpg.tasks",
+}
 
 
 def run(job: Job) -> None:
-    """Settings: task, horizon, learner, schedule, runs, gradients."""
-    s = job.settings
-    env, schedule = setup.environment(s["task"]), setup.schedule(s["schedule"])
-    learner = setup.learner(s["learner"], "rp_dp", s["horizon"], env, schedule.steps)
-    runs = setup.runs(s["runs"], s["learner"]["sn_target"])
-    for h in (*s["gradients"]["horizons"], *s["gradients"]["other_horizons"]):
-        estimators.check_horizon(h, schedule.stored_steps)
-    snapshots = training.read_snapshots(job.input("snapshots"), schedule)
-    rows = list(linear_quadratic(s["gradients"], s["learner"]["gamma"]))
-    rows += learned(learner, env, schedule, runs, snapshots, s["task"], s["gradients"], job.threads)
-    pd.DataFrame(rows).to_parquet(job.outputs["gradients"], index=False)
+    """Settings: task, horizon, learner, schedule, arms, gradients."""
+    s, plan = job.settings, job.settings["gradients"]
+    study = Study(setup.training(s, snapshots.MEASURED), plan)
+    check(plan)
+    runs = setup.runs(s["arms"])
+    vectors = snapshots.read(job.input("snapshots"), study.training.schedule)
+    what = {"task": s["task"], "horizon": study.training.learner.h}
+    with callback.one_line():
+        rows = measured(study, runs, vectors)
+    write_parquet(pd.DataFrame([{**what, **row} for row in rows]), job.outputs["gradients"])
 
 
-def learned(
-    learner: Learner, env: Environment, schedule: training.Schedule, runs: list[dict[str, Any]],
-    snapshots: np.ndarray, task: str, plan: Mapping[str, Any], threads: int,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Rows of the learned models: every run of the first seeds, snapshot, estimator, horizon."""
-    steps = schedule.snapshot_steps
-    chosen = [(i, one) for i, one in enumerate(runs) if one["seed"] < plan["seeds"]]
-    cases = [(i, one, j) for i, one in chosen for j in range(len(steps))]
-    reference = jax.jit(partial(_reference, learner, env, schedule, plan))
-    far = {(i, j): reference(snapshots[i, j]) for i, _, j in tqdm(cases, desc="rpg reference")}
+def check(plan: Mapping[str, Any]) -> None:
+    """Refuses counts that do not divide.
 
-    def rows(task_of: tuple[str, int]) -> list[dict[str, Any]]:
-        kind, h = task_of
-        estimator = estimators.Estimator(kind, h, learner.agent.gamma)
-        measure = jax.jit(partial(_measure, learner, env, schedule, plan, estimator))
-        return [
-            {"task": task, "estimator": kind, "horizon": h, **one, "snapshot": steps[j],
-             "starts": starts, **_finish(values)}
-            for i, one, j in cases
-            if kind == "rp_dp" or j == len(steps) - 1
-            for starts, values in jax.device_get(measure(snapshots[i, j], far[i, j])).items()
-        ]  # fmt: skip
-
-    todo = [(kind, h) for kind in estimators.KINDS for h in _horizons(plan, kind)]
-    with ThreadPoolExecutor(threads) as pool:
-        parts = tqdm(pool.map(rows, todo), desc="rpg gradients", total=len(todo))
-        return [row for part in parts for row in part]
+    Raises:
+        ConfigError: names the key, its value and what would be right.
+    """
+    counts.check_multiple("gradients.samples", plan["samples"], plan["batch"])
 
 
-def _horizons(plan: Mapping[str, Any], kind: str) -> list[int]:
-    return plan["horizons"] if kind == "rp_dp" else plan["other_horizons"]
+def measured(
+    study: "Study", runs: Sequence[setup.Run], vectors: Float[np.ndarray, "runs snapshots p"]
+) -> list[dict[str, Any]]:
+    """The rows of every run and snapshot; other estimators at the last snapshot only."""
+
+    def look(name, vector):
+        snapshot = study.read(vector)
+        world = study.training.learner.world(snapshot.learner)
+        found = study.look(setup.estimator(name), snapshot, world)
+        if name == snapshots.MEASURED:
+            found |= study.compare(snapshot, world)
+        return found
+
+    looks = {name: jax.jit(partial(look, name)) for name in study.plan["estimators"]}
+    steps, rows = study.training.schedule.snapshot_steps, []
+    for one, vector in tqdm(zip(runs, vectors, strict=True), desc="rpg gradients", total=len(runs)):
+        for j, step in enumerate(steps):
+            for name, compute in looks.items():
+                if name == snapshots.MEASURED or j == len(steps) - 1:
+                    values = jax.device_get(compute(vector[j]))
+                    _check_fits(values.pop("fits"), study.training.learner.h)
+                    what = {"estimator": name, **one, "snapshot": step}
+                    rows.append({**what, **probe.finish(values)})
+    return rows
 
 
-def linear_quadratic(plan: Mapping[str, Any], gamma: float) -> Rows:
-    """Rows of the exact problem: distance from the closed-form gradient, in standard errors too."""
-    n, key = plan["exact_samples"], keys.fold(jax.random.PRNGKey(0), "linear quadratic")
-    system, policy = lq.random_system(key, 3, 2, radius=0.95, noise=0.1)
-    critic = lq.true_critic(system, policy, gamma)
-    for kind in estimators.KINDS:
-        for h in _horizons(plan, kind):
-            estimator = estimators.Estimator(kind, h, gamma)
-            exact = lq.gradient(system, policy, critic, jnp.eye(3), h=h, gamma=gamma)
-            target = ravel_pytree(exact)[0]
-            draw = jax.jit(partial(_exact_moments, estimator, n))
-            total, squares, coordinates = draw(key, system, policy, critic)
-            found = Moments(jnp.asarray(float(n)), total, squares)
-            errors = jnp.sqrt((coordinates / n - found.mean**2) / (n - 1))
-            values = {
-                "trace": found.trace, "mean_square": found.mean_square, "samples": found.n,
-                "bias_reference": jnp.sum((found.mean - target) ** 2) - found.trace / n,
-                "reference_square": jnp.sum(target**2),
-                "worst_z": jnp.max(jnp.abs(found.mean - target) / errors),
-            }  # fmt: skip
-            yield {"task": "linear_quadratic", "estimator": kind, "horizon": h, "sn": "none",
-                   "init": "exact", "seed": 0, "snapshot": 0, "starts": "resampled",
-                   **_finish(jax.device_get(values))}  # fmt: skip
+def _check_fits(fits: Float[np.ndarray, ""], h: int) -> None:
+    """Refuses to infer noises where no stored segment is long enough.
+
+    Raises:
+        ConfigError: names the horizon.
+    """
+    if not fits:
+        raise ConfigError(f"horizon = {h}: longer than any segment that a run stored; lower it")
 
 
-def _exact_moments(estimator, n, key, system, policy, critic):
-    def segment(key):
-        s0 = jax.random.normal(keys.fold(key, "start"), (3,))
+class Nudged(eqx.Module):
+    """A policy whose noises have a second half, which is added to the action before the tanh."""
 
-        def step(s, key):
-            a, _ = policy.sample(s, jax.random.normal(keys.fold(key, "policy"), (2,)))
-            noise = system.noise_scale * jax.random.normal(keys.fold(key, "noise"), (3,))
-            s_next = system.step(s, a, noise)
-            return s_next, (s_next, a)
+    policy: TanhGaussian
 
-        steps = jax.random.split(keys.fold(key, "steps"), max(estimator.h, 1))
-        _, (states, actions) = jax.lax.scan(step, s0, steps)
-        return estimators.Segment(jnp.concatenate([s0[None], states]), actions)
-
-    def one(key):
-        gradient = estimator.gradient(policy, system, critic, segment(key), keys.fold(key, "use"))
-        return ravel_pytree(gradient)[0]
-
-    def chunk(chunk_keys):
-        samples = jax.vmap(one)(chunk_keys)
-        return samples.sum(0), jnp.sum(samples**2), jnp.sum(samples**2, 0)
-
-    parts = jax.lax.map(chunk, jax.random.split(key, (10, n // 10)))
-    return jax.tree.map(lambda x: x.sum(0), parts)
+    def sample(self, s, noise):
+        """The action, and 0 for its log-probability, which an objective without alpha ignores."""
+        eps, nudge = jnp.split(noise, 2)
+        mu, log_std = self.policy.moments(s)
+        return jnp.tanh(mu + jnp.exp(log_std) * eps + nudge), jnp.zeros((), mu.dtype)
 
 
-def _pieces(learner, schedule, vector):
-    snapshot = training.unflatten(learner, schedule, vector)
-    state = snapshot.learner
-    segments = estimators.Segment(snapshot.segments.states, snapshot.segments.actions)
-    return state, learner.world(state), segments
+class Study(NamedTuple):
+    """What gradients are measured on, and how many of them."""
 
+    training: Training
+    plan: Mapping[str, Any]
 
-def _gradient(learner, state, world, estimator):
-    """One sample, by the policy's raw weights, so that normalisation is differentiated too."""
+    def read(self, vector: Float[Array, " p"]) -> snapshots.Snapshot:
+        """The snapshot that a vector holds."""
+        return snapshots.unflatten(self.training.learner, self.training.schedule, vector)
 
-    def one(segment, key):
-        def surrogate(raw):
-            policy = learner.policy(state, raw)
-            alpha = jnp.exp(state.agent.log_alpha)
-            return estimator.surrogate(policy, world, state.agent.critics, segment, key, alpha)
-
-        return jax.grad(surrogate)(state.agent.policy)
-
-    return one
-
-
-def _fixed(plan, segments):
-    """Each of the first states, repeated, with a key of its own for every sample."""
-    m, n = plan["states"], plan["samples"]
-    repeated = jax.tree.map(lambda x: jnp.repeat(x[:m, None], n, axis=1), segments)
-    return repeated, jax.random.split(keys.fold(jax.random.PRNGKey(1), "fixed"), (m, n))
-
-
-def _reference(learner, env, schedule, plan, vector):
-    """Moments through the true dynamics for many steps, over the same fixed states."""
-    state, _, segments = _pieces(learner, schedule, vector)
-    estimator = estimators.Estimator("rp_dp", plan["reference_horizon"], learner.agent.gamma)
-    world = TrueWorld(env, state.normaliser, learner.world(state).noise_scale)
-    repeated, sample_keys = _fixed(plan, segments)
-    sample_keys = jax.vmap(jax.vmap(lambda key: keys.fold(key, "reference")))(sample_keys)
-    return probe.measure(_gradient(learner, state, world, estimator), repeated, sample_keys)
-
-
-def _measure(learner, env, schedule, plan, estimator, vector, far):
-    state, world, segments = _pieces(learner, schedule, vector)
-    true = TrueWorld(env, state.normaliser, world.noise_scale)
-    ours, real = (_gradient(learner, state, w, estimator) for w in (world, true))
-    fixed, fixed_keys = _fixed(plan, segments)
-    other = jax.vmap(jax.vmap(lambda key: keys.fold(key, "resampled")))(fixed_keys)
-    n = segments.states.shape[0]
-    index = jax.random.randint(keys.fold(jax.random.PRNGKey(2), "index"), other.shape[:2], 0, n)
-    groups = jax.tree.map(
-        lambda a, b: jnp.concatenate([a, b]),
-        (fixed, fixed_keys),
-        (jax.tree.map(lambda x: x[index], segments), other),
-    )
-    both = probe.measure_pairs(ours, real, *groups)
-    each, there, pairs = jax.tree.map(lambda x: x[: plan["states"]], both)
-    together = probe.pool(jax.tree.map(lambda x: x[plan["states"] :], both[0]))
-    return {
-        "fixed": {
-            "trace": jnp.mean(each.trace),
-            "mean_square": jnp.mean(each.mean_square),
-            "samples": jnp.sum(each.n),
-            "bias_model": _stratified_square(pairs),
-            "true_trace": jnp.mean(there.trace),
-            "true_square": _stratified_square(there),
-            "bias_reference": _stratified_distance(each, far),
-            "reference_square": _stratified_square(far),
-        },
-        "resampled": {
+    def look(self, estimator: Estimator, snapshot: snapshots.Snapshot, world) -> dict[str, Array]:
+        """Moments of an estimator's gradients through a learned world, and how many fit."""
+        h = self.training.learner.h
+        segments, fits = self._drawn(snapshot, h if estimator.infers else 0)
+        gradient = self._gradient(snapshot.learner, world, estimator)
+        together = probe.pool(probe.measure(gradient, *self._groups(segments)))
+        return {
             "trace": together.trace,
             "mean_square": together.mean_square,
+            "sample_square": jnp.sum(together.mean**2),
             "samples": together.n,
-        },
-    }
+            "fits": fits,
+        }
+
+    def compare(self, snapshot: snapshots.Snapshot, learned) -> dict[str, Array]:
+        """RP-DP against the true dynamics: bias, cosine; gradients by actions; model errors."""
+        state, estimator = snapshot.learner, setup.estimator(snapshots.MEASURED)
+        true = self._true_world(snapshot)
+        ours, real = (self._gradient(state, world, estimator) for world in (learned, true))
+        segments, _ = self._drawn(snapshot, 0)
+        groups, batch = self._groups(segments), self.plan["batch"]
+        few = jax.tree.map(lambda x: x[: self.plan["true_samples"] // batch], groups)
+        mine, there, apart = probe.measure_pairs(ours, real, *few)
+        rest = jax.tree.map(lambda x: x[self.plan["true_samples"] // batch :], groups)
+        means = probe.measure(ours, *rest).mean
+        target = probe.pool(there).mean
+        by_action = probe.measure(self._by_actions(state, learned), *groups)
+        together, actions = map(probe.pool, (there, by_action))
+        return {
+            "true_trace": together.trace,
+            "true_square": together.mean_square,
+            "bias_square": probe.pool(apart).mean_square,
+            "cosine": jnp.mean(_cosine(means, target)),
+            "true_cosine": _cosine(probe.pool(mine).mean, target),
+            "action_trace": actions.trace,
+            "action_square": jnp.sum(actions.mean**2),
+            **self._model_errors(snapshot, learned),
+        }
+
+    def _true_world(self, snapshot: snapshots.Snapshot) -> TrueWorld:
+        state = snapshot.learner
+        noise_scale = self.training.learner.world(state).noise_scale
+        return TrueWorld(self.training.env, state.normaliser, noise_scale)
+
+    def _gradient(self, state: learning.State, world, estimator: Estimator):
+        """One sample, by the policy's raw weights, so that normalisation is differentiated too.
+
+        Of a pair of segments, as the model and as the true dynamics have them, it takes its own.
+        """
+        learner, sample = self.training.learner, estimator.surrogate
+        assert sample is not None
+
+        def one(segments, key):
+            segment = segments[isinstance(world, TrueWorld)]
+
+            def surrogate(raw):
+                policy, alpha = learner.policy(state, raw), jnp.exp(state.agent.log_alpha)
+                critics, gamma = state.agent.critics, learner.agent.gamma
+                objective = Objective(policy, world, critics, gamma, alpha)
+                return sample(objective, learner.h, segment, key)
+
+            return jax.grad(surrogate)(state.agent.policy)
+
+        return one
+
+    def _by_actions(self, state: learning.State, world):
+        """One sample of the gradient by each step's action before the tanh, without entropy."""
+        learner = self.training.learner
+        policy, dims = Nudged(learner.policy(state)), (learner.h + 1, learner.agent.action_dim)
+        objective = Objective(policy, world, state.agent.critics, learner.agent.gamma)
+
+        def one(segments, key):
+            eps = jax.random.normal(keys.fold(key, "policy"), dims, jnp.float32)
+            shape = (learner.h, learner.agent.obs_dim)
+            xi = world.noise_scale * jax.random.normal(keys.fold(key, "model"), shape, jnp.float32)
+
+            def value(nudge):
+                noises = jnp.concatenate([eps, nudge], axis=1)
+                return unroll(objective, segments[0].states[0], noises, xi)
+
+            return jax.grad(value)(jnp.zeros(dims, jnp.float32))
+
+        return one
+
+    def _drawn(self, snapshot: snapshots.Snapshot, h: int):
+        """Pairs of stored segments, each drawn by itself, as model and true dynamics have them.
+
+        Returns:
+            The segments, and how many there were to draw from: those that go on for `h` steps, or
+            that terminate before.
+        """
+        stored = snapshot.segments
+        ends = Ends(stored.terminated, stored.within)
+        fits = fitting_segments(ends, h)
+        key = keys.fold(jax.random.PRNGKey(2), "index")
+        index = jax.random.categorical(key, jnp.log(fits), shape=(self.plan["samples"],))
+        states, actions = self._true_world(snapshot).segment(stored)
+        pair = learning.for_estimator(stored), Segment(states, actions, ends)
+        return jax.tree.map(lambda x: x[index], pair), jnp.sum(fits)
+
+    def _groups(self, segments: PyTree) -> tuple[PyTree, Array]:
+        """Segments in groups of a batch, with a key of its own for each."""
+        n, batch = self.plan["samples"], self.plan["batch"]
+        shape = (n // batch, batch)
+        grouped = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), segments)
+        return grouped, jax.random.split(keys.fold(jax.random.PRNGKey(1), "samples"), shape)
+
+    def _model_errors(self, snapshot: snapshots.Snapshot, world) -> dict[str, Array]:
+        """Root mean squares of the model's error over stored steps: after one, and after h."""
+        stored, h = snapshot.segments, max(1, self.training.learner.h)
+        return {f"model_error_{name}": open_loop_error(world, stored, steps)
+                for name, steps in (("1", 1), ("h", h))}  # fmt: skip
 
 
-def _stratified_square(each: Moments):
-    """|mean over states of E g|^2, unbiased, from moments of each state."""
-    mean = jnp.mean(each.mean, 0)
-    return jnp.sum(mean**2) - jnp.sum(each.trace / each.n) / each.n.shape[0] ** 2
+def open_loop_error(world, stored: models.Segments, steps: int) -> Float[Array, ""]:
+    """Root mean square of a model's last state after `steps` stored actions.
+
+    NaN where no stored segment goes on for so long.
+    """
+    if steps > stored.actions.shape[1]:
+        return jnp.full((), jnp.nan)
+    quiet = jnp.zeros(stored.states.shape[-1], stored.states.dtype)
+
+    def last(states, actions):
+        return jax.lax.scan(lambda s, a: (world.step(s, a, quiet), None), states[0], actions)[0]
+
+    found = jax.vmap(last)(stored.states, stored.actions[:, :steps])
+    square = jnp.sum((found - stored.states[:, steps]) ** 2, -1)
+    good = jnp.all(stored.within[:, :steps] > 0, 1)
+    return jnp.sqrt(jnp.mean(square, where=good))
 
 
-def _stratified_distance(one: Moments, other: Moments):
-    mean = jnp.mean(one.mean - other.mean, 0)
-    noise = jnp.sum(one.trace / one.n + other.trace / other.n) / one.n.shape[0] ** 2
-    return jnp.sum(mean**2) - noise
+def fitting_segments(ends: Ends, h: int) -> Float[Array, " segments"]:
+    """1 for the segments whose episode goes on for h steps or terminates before, else 0."""
+    within, terminated = ends.within[:, :h] > 0, ends.terminated[:, :h] > 0
+    return (jnp.all(within, 1) | jnp.any(within & terminated, 1)).astype(jnp.float32)
 
 
-def _finish(values: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: float(value) for name, value in values.items()}
-    row["ratio"] = row["trace"] / row["mean_square"] if row["mean_square"] > 0 else np.nan
-    row["diverged"] = not np.isfinite(row["trace"])
-    return row
+def _cosine(a: Float[Array, "*b p"], b: Float[Array, " p"]) -> Float[Array, "*b"]:
+    return a @ b / (jnp.linalg.norm(a, axis=-1) * jnp.linalg.norm(b))

@@ -9,97 +9,94 @@ model and critic (their derivatives').
 from functools import partial
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from diffmbrl import keys
 from diffmbrl.envs import linear_quadratic as lq
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.rpg import estimators, probe
+from diffmbrl.rpg import probe
+from diffmbrl.rpg.linear import (
+    N_ACTIONS,
+    N_STATES,
+    Problem,
+    disturb,
+    exact_gradient,
+    sampled_gradient,
+)
+from diffmbrl.rpg.objective import check_horizon
 from diffmbrl.sweep.grid import grid
-
-N_STATES, N_ACTIONS = 3, 2
+from diffmbrl.tables import write_parquet
 
 
 def run(job: Job) -> None:
     """Settings: horizon_study."""
     plan = job.settings["horizon_study"]
-    names = ("seed", "gamma", "model_error", "critic_error")
-    axes = grid(dict(zip(names, (range(plan["seeds"]), plan["gammas"], plan["model_errors"],
-                                 plan["critic_errors"]), strict=True)))  # fmt: skip
-    prepare = jax.jit(jax.vmap(partial(problem, plan["radius"])))
-    problems = prepare(*(axes[name] for name in names))
+    for h in plan["horizons"]:
+        check_horizon(h)
+    axes = grid(
+        {
+            "seed": range(plan["seeds"]),
+            "radius": plan["radii"],
+            "gamma": plan["gammas"],
+            "model_error": plan["model_errors"],
+            "critic_error": plan["critic_errors"],
+        }
+    )
+    cases = jax.jit(jax.vmap(case))(*axes.values())
+    what = {"task": "linear_quadratic", "estimator": "rp_dp"}
+    longest = max(plan["horizons"])
+    one = partial(measure, longest=longest, samples=plan["samples"])
+    compute = jax.jit(jax.vmap(one, (0, None)))
     tables = []
     for h in tqdm(plan["horizons"], desc="rpg horizon"):
-        estimators.check_horizon(h)
-        found = jax.jit(jax.vmap(partial(measure, h=h, samples=plan["samples"])))(problems)
-        tables.append(pd.DataFrame(
-            {"task": "linear_quadratic", "estimator": "rp_dp", "horizon": h, "sn": "none",
-             "init": "exact", **axes, "step": 0, **jax.device_get(found)}
-        ))  # fmt: skip
+        found = compute(cases, h)
+        where = {"horizon": h, "sn": "none", "init": "exact", **axes, "step": 0}
+        tables.append(pd.DataFrame({**what, **where, **jax.device_get(found)}))
     table = pd.concat(tables, ignore_index=True)
     table["formula"] = table.critic_error / (
         (1 - table.gamma) * (table.model_error + table.critic_error)
     )
     table["diverged"] = ~np.isfinite(table[["bias_same", "bias_full", "trace"]]).all(axis=1)
-    table.to_parquet(job.outputs["horizon"], index=False)
+    write_parquet(table, job.outputs["horizon"])
 
 
-class Problem(NamedTuple):
-    """A system and policy with the true critic, wrong model and critic, and the true gradient."""
+class Case(NamedTuple):
+    """A problem, and the gradient of its whole return."""
 
-    key: Array
-    gamma: Float[Array, ""]
-    system: lq.System
-    policy: lq.LinearPolicy
-    critic: lq.QuadraticCritic
-    wrong: tuple[lq.System, lq.QuadraticCritic]
+    problem: Problem
     full: Float[Array, "a s"]
 
 
-def problem(radius, seed, gamma, model_error, critic_error) -> Problem:
+def case(seed, radius, gamma, model_error, critic_error) -> Case:
     """The problem of a seed, with errors of given sizes."""
     key = jax.random.fold_in(keys.fold(jax.random.PRNGKey(0), "horizon"), seed)
     system, policy = lq.random_system(key, N_STATES, N_ACTIONS, radius=radius, noise=0.05)
     critic = lq.true_critic(system, policy, gamma)
     wrong = disturb(key, system, critic, model_error, critic_error)
     full = full_gradient(system, policy, gamma, jnp.eye(N_STATES))
-    return Problem(key, gamma, system, policy, critic, wrong, full)
+    return Case(Problem(key, gamma, system, policy, critic, wrong), full)
 
 
-def measure(given: Problem, *, h: int, samples: int) -> dict[str, Array]:
+def measure(given: Case, h, *, longest: int, samples: int) -> dict[str, Array]:
     """Squared biases of E g_h and tr(Sigma) of one sample, relative to the reference's square.
 
     `bias_same`: against the same h with the true model and critic; what the injected errors do.
     `bias_full`: against the whole gradient of the true return; also counts that the critic does
-    not know how the policy's later actions change with its parameters.
+    not know how the policy's later actions change with its parameters. h may be traced.
     """
-    key, gamma, system, policy, critic, wrong, full = given
-    exact = partial(lq.gradient, second_moment=jnp.eye(N_STATES), gamma=gamma)
-
-    def flat(system, critic, h):
-        return ravel_pytree(exact(system, policy, critic, h=h).K)[0]
-
-    mine, same = flat(*wrong, h), flat(system, critic, h)
-    full = full.reshape(-1)
+    problem, off = given.problem, given.problem.off
+    mine, same = (exact_gradient(one, h, longest).reshape(-1) for one in (off, problem.right))
+    full = given.full.reshape(-1)
 
     def sample(key):
-        s0 = jax.random.normal(keys.fold(key, "start"), (N_STATES,))
-        eps = jax.random.normal(keys.fold(key, "policy"), (h + 1, N_ACTIONS))
-        xi = wrong[0].noise_scale * jax.random.normal(keys.fold(key, "model"), (h, N_STATES))
+        return sampled_gradient(off, h, longest, key)
 
-        def value(p):
-            return estimators.unroll(p, *wrong, s0, eps, xi, gamma, 0.0)
-
-        return eqx.filter_grad(value)(policy).K
-
-    draws = jax.random.split(keys.fold(key, "samples"), (1, samples))
+    draws = jax.random.split(keys.fold(problem.key, "samples"), (1, samples))
     spread = probe.pool(probe.measure(sample, draws)).trace
     return {
         "bias_same": jnp.sum((mine - same) ** 2) / jnp.sum(same**2),
@@ -108,17 +105,18 @@ def measure(given: Problem, *, h: int, samples: int) -> dict[str, Array]:
     }
 
 
-def disturb(key, system: lq.System, critic: lq.QuadraticCritic, model_error, critic_error):
-    """Model and critic whose derivatives are off by given amounts (the critic's relative)."""
-    off = jax.random.normal(keys.fold(key, "model error"), system.A.shape)
-    half = jax.random.normal(keys.fold(key, "critic error"), critic.H.shape)
-    wrong = half + half.T
-    A = system.A + model_error * off / jnp.linalg.norm(off, 2)
-    scale = critic_error * jnp.linalg.norm(critic.H, 2) / jnp.linalg.norm(wrong, 2)
-    return (
-        eqx.tree_at(lambda x: x.A, system, A),
-        lq.QuadraticCritic(critic.H + scale * wrong),
-    )
+def whole_return(system: lq.System, policy: lq.LinearPolicy, gamma, second_moment):
+    """The discounted return over all time, g = gamma (1 - ends), W the noise of a next state.
+
+    J = -tr(P M_0) - g / (1 - g) tr(P W) - tr(R S) / (1 - g), S the policy's covariance.
+    """
+    g, S = gamma * (1 - system.ends), jnp.diag(jnp.exp(2 * policy.log_std))
+    H = lq.true_critic(system, policy, gamma).H
+    both = jnp.concatenate([jnp.eye(policy.K.shape[1]), policy.K])
+    P = both.T @ H @ both
+    W = system.B @ S @ system.B.T + jnp.diag(system.noise_scale**2)
+    own = jnp.trace(system.R @ S)
+    return -jnp.trace(P @ second_moment) - (g * jnp.trace(P @ W) + own) / (1 - g)
 
 
 def full_gradient(system: lq.System, policy: lq.LinearPolicy, gamma, second_moment):

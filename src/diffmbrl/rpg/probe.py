@@ -4,11 +4,12 @@ Not what the released program logs: it never clears gradients between its 20 sam
 its running sums grow with the mean and the logged number is mostly the squared mean.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
@@ -60,16 +61,12 @@ def measure(gradient: Callable[..., PyTree], *groups: PyTree) -> Moments:
 
     Args:
         gradient: one sample from one entry of each of `groups`.
-        groups: arrays with leading axes (groups, samples); a group is held in memory at a time.
+        groups: arrays with leading axes (groups, samples); one group is in memory at a time.
 
     Returns:
         Moments with a leading axis of groups.
     """
-
-    def one(group):
-        return moments(jax.vmap(lambda *entry: ravel_pytree(gradient(*entry))[0])(*group))
-
-    return jax.lax.map(one, groups)
+    return jax.lax.map(lambda group: moments(_flat(gradient, group)), groups)
 
 
 def measure_pairs(
@@ -77,11 +74,19 @@ def measure_pairs(
 ) -> tuple[Moments, Moments, Moments]:
     """Moments of two estimators on the same entries of `groups`, and of their difference."""
 
-    def flat(gradient, group):
-        return jax.vmap(lambda *entry: ravel_pytree(gradient(*entry))[0])(*group)
-
     def both(group):
-        a, b = flat(one, group), flat(other, group)
+        a, b = _flat(one, group), _flat(other, group)
         return moments(a), moments(b), moments(a - b)
 
     return jax.lax.map(both, groups)
+
+
+def finish(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What was measured as a row of floats."""
+    row = {name: float(value) for name, value in values.items()}
+    row["diverged"] = not np.isfinite(row["trace"])
+    return row
+
+
+def _flat(gradient: Callable[..., PyTree], group: PyTree) -> Float[Array, "samples p"]:
+    return jax.vmap(lambda *entry: ravel_pytree(gradient(*entry))[0])(*group)

@@ -1,21 +1,45 @@
 """From configuration to environments, learners and runs, with what is wrong named."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
+from diffmbrl import registry
 from diffmbrl.agents import sac
 from diffmbrl.envs.functional import Environment
-from diffmbrl.envs.hybrid import Hybrid
-from diffmbrl.envs.pendulum import Pendulum
 from diffmbrl.errors import ConfigError
 from diffmbrl.nets import mlp as nets
 from diffmbrl.nets import spectral
-from diffmbrl.rpg.learner import ESTIMATORS, Learner
-from diffmbrl.rpg.training import Schedule
+from diffmbrl.rpg.learner import Learner
+from diffmbrl.rpg.objective import Estimator
+from diffmbrl.rpg.schedule import Schedule
+from diffmbrl.rpg.training import Training
 
-TASKS: dict[str, type] = {"pendulum": Pendulum, "hybrid": Hybrid}
+Run = dict[str, Any]
+
+
+def training(settings: Mapping[str, Any], estimator: str) -> Training:
+    """What the settings `task`, `horizon`, `learner` and `schedule` describe.
+
+    Args:
+        settings: of a stage.
+        estimator: that is trained with.
+
+    Raises:
+        ConfigError: an unknown name, or counts that do not fit together.
+    """
+    env, schedule = environment(settings["task"]), Schedule(**settings["schedule"])
+    schedule.check()
+    h = steps(settings["horizon"])
+    made = learner(settings["learner"], estimator, h, env, schedule.steps)
+    return Training(made, env, schedule)
+
+
+def steps(horizon: str) -> int:
+    """Model steps of a horizon's name: 8 for `h8`."""
+    return int(horizon.removeprefix("h"))
 
 
 def environment(task: str) -> Environment:
@@ -24,81 +48,80 @@ def environment(task: str) -> Environment:
     Raises:
         ConfigError: unknown task.
     """
-    if task not in TASKS:
-        raise ConfigError(f"task = {task!r}: unknown; use one of {', '.join(TASKS)}")
-    return TASKS[task]()
+    return registry.load("rpg.tasks", task).environment()
+
+
+def estimator(name: str) -> Estimator:
+    """The estimator of a name.
+
+    Raises:
+        ConfigError: unknown estimator.
+    """
+    return registry.load("rpg.estimators", name).ESTIMATOR
 
 
 def learner(
-    settings: Mapping[str, Any], estimator: str, h: int, env: Environment, capacity: int
+    settings: Mapping[str, Any], name: str, h: int, env: Environment, capacity: int
 ) -> Learner:
     """The learner that the config's `learner` section describes.
 
     Raises:
-        ConfigError: unknown estimator or choice of layers, or a horizon that cannot be.
+        ConfigError: unknown estimator, or a horizon that cannot be.
     """
-    if estimator not in ESTIMATORS:
-        raise ConfigError(f"estimator = {estimator!r}: unknown; use one of {', '.join(ESTIMATORS)}")
-    if settings["sn_layers"] not in spectral.LAYERS:
-        raise ConfigError(
-            f"learner.sn_layers = {settings['sn_layers']!r}: unknown; use one of "
-            f"{', '.join(spectral.LAYERS)}"
-        )
-    agent = sac.SAC(
-        env.observation_dim, env.action_dim,
-        actor_learning_rate=settings["actor_learning_rate"][estimator],
-        **{name: settings[name]
-           for name in ("width", "depth", "gamma", "tau", "learning_rate", "alpha")},
-    )  # fmt: skip
-    names = (
-        "model_steps", "batch", "model_width", "model_depth", "model_learning_rate", "sn_layers",
-        "sn_iterations", "recent", "model_noise",
-    )  # fmt: skip
+    agent = sac.SAC(env.observation_dim, env.action_dim, **_fields(sac.SAC, settings))
     made = Learner(
-        agent, estimator, 0 if estimator == "sac" else h, terminates=env.terminates,
-        capacity=capacity, **{name: settings[name] for name in names},
-    )  # fmt: skip
-    longest = env.time_limit
-    for name, steps in (("horizon", made.h), ("learner.model_steps", made.model_steps)):
-        if steps > longest:
+        agent,
+        estimator(name),
+        h,
+        terminates=env.terminates,
+        state_dim=env.state_dim,
+        capacity=capacity,
+        **_fields(Learner, settings),
+    )
+    for key, count in (("horizon", made.h), ("learner.model_steps", made.model_steps)):
+        if count > env.time_limit:
             raise ConfigError(
-                f"{name} = {steps}: longer than any stored segment ({longest} steps); lower it"
+                f"{key} = {count}: longer than any stored segment ({env.time_limit} steps); "
+                "lower it"
             )
     return made
 
 
-def schedule(settings: Mapping[str, Any]) -> Schedule:
-    """The schedule that the config's `schedule` section describes."""
-    return Schedule(**settings)
-
-
-def runs(settings: list[tuple[str, str, int]], target: float) -> list[dict[str, Any]]:
-    """Every run: seeds 0, 1, ... of each setting (placement, initialisation, number of seeds).
+def runs(arms: Sequence[Mapping[str, Any]]) -> list[Run]:
+    """Every run: of each arm, seeds 0, 1, ... at every rate.
 
     Raises:
-        ConfigError: unknown placement or initialisation, or a target that is not above 0.
+        ConfigError: unknown placement, choice of layers or initialisation.
     """
-    if target <= 0:
-        raise ConfigError(f"learner.sn_target = {target}: must be above 0")
-    for placement, init, _ in settings:
-        if placement not in spectral.PLACEMENTS:
-            known = ", ".join(spectral.PLACEMENTS)
-            raise ConfigError(f"runs: placement {placement!r} is unknown; use one of {known}")
-        if init not in nets.INITS:
-            raise ConfigError(f"runs: init {init!r} is unknown; use one of {', '.join(nets.INITS)}")
+    known = {"sn": spectral.PLACEMENTS, "layers": spectral.LAYERS, "init": nets.INITS}
+    for arm in arms:
+        for key, names in known.items():
+            if arm[key] not in names:
+                raise ConfigError(f"{key} = {arm[key]!r}: unknown; use one of {', '.join(names)}")
+    same = ("sn", "layers", "init", "clip")
     return [
-        {"sn": placement, "init": init, "seed": seed}
-        for placement, init, seeds in settings
-        for seed in range(seeds)
+        {**{key: arm[key] for key in same}, "rate": rate, "seed": seed}
+        for arm in arms
+        for rate in arm["rates"]
+        for seed in range(arm["seeds"])
     ]
 
 
-def configs(all_runs: list[dict[str, Any]], target: float) -> dict[str, np.ndarray]:
-    """The runs as arrays for the sweep engine."""
+def configs(all_runs: list[Run], target: float) -> dict[str, np.ndarray]:
+    """The runs as arrays for the sweep engine, one entry per run; see `arm.Arm`."""
+    clips = [run["clip"] or np.inf for run in all_runs]
     return {
         "seed": np.array([run["seed"] for run in all_runs], np.uint32),
-        "sn_model": np.array([spectral.covers(run["sn"], "model") for run in all_runs]),
-        "sn_policy": np.array([spectral.covers(run["sn"], "policy") for run in all_runs]),
-        "uniform": np.array([run["init"] == "uniform" for run in all_runs]),
+        "model": np.array([spectral.covers(run["sn"], "model") for run in all_runs]),
+        "policy": np.array([spectral.covers(run["sn"], "policy") for run in all_runs]),
+        "every": np.array([run["layers"] == "all" for run in all_runs]),
         "target": np.full(len(all_runs), target, np.float32),
+        "uniform": np.array([run["init"] == "uniform" for run in all_runs]),
+        "rate": np.array([run["rate"] for run in all_runs], np.float32),
+        "clip": np.array(clips, np.float32),
     }
+
+
+def _fields(kind: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that are hyperparameters of a kind of module, by name."""
+    return {f.name: settings[f.name] for f in fields(kind) if f.name in settings}

@@ -21,22 +21,17 @@ from diffmbrl import keys
 from diffmbrl.agents.sac import TanhGaussian
 from diffmbrl.envs.hybrid import Hybrid
 from diffmbrl.nets import mlp as nets
-from diffmbrl.nets import spectral
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.rpg import estimators, probe
+from diffmbrl.rpg import counts, probe
 from diffmbrl.rpg import model as models
+from diffmbrl.rpg.fitting import Target, collect, fit, statistics, used
+from diffmbrl.rpg.objective import Objective, check_horizon, unroll
 from diffmbrl.sweep import engine
 from diffmbrl.sweep.grid import grid
+from diffmbrl.tables import write_parquet
 
-PyTree = Any
-
-
-class Fit(NamedTuple):
-    """A model's raw weights, their power-iteration state, and what its data looked like."""
-
-    model: models.Model
-    vectors: tuple[spectral.Vectors, ...]
-    normaliser: models.Normaliser
+TRUE, PLAIN = -1.0, 0.0  # targets that stand for the true system and for the plain model
+TEST_SEGMENTS, TEST_STARTS = 500, 256
 
 
 class TrueRewards(models.LearnedWorld):
@@ -53,28 +48,21 @@ class TrueRewards(models.LearnedWorld):
 def run(job: Job) -> None:
     """Settings: smoothness. Target 0 stands for the plain model, -1 for the true system."""
     plan = job.settings["smoothness"]
-    estimators.check_horizon(plan["horizon"])
-    axes = grid(
-        {
-            "stiffness": plan["stiffness"],
-            "target": [-1.0, 0.0, *plan["targets"]],
-            "seed": range(plan["seeds"]),
-        }
-    )
-    configs = {
-        "stiffness": axes["stiffness"].astype(np.float32),
-        "target": axes["target"].astype(np.float32),
-        "seed": axes["seed"].astype(np.uint32),
-    }
+    check_horizon(plan["horizon"])
+    counts.check_multiple("smoothness.samples", plan["samples"], counts.GROUP)
+    axes = settings_of(plan)
+    types = {"stiffness": np.float32, "target": np.float32, "every": bool, "seed": np.uint32}
+    configs = {name: axes[name].astype(dtype) for name, dtype in types.items()}
     program = engine.Program(lambda config, _: config, partial(_advance, plan), segments=1, lanes=1)
     metrics = engine.run(program, configs, {}, threads=job.threads, label="rpg smoothness")
-    names = {-1.0: "true system", 0.0: "none"}
+    names = {TRUE: "true system", PLAIN: "none"}
     table = pd.DataFrame(
         {
             "task": "hybrid",
             "estimator": "rp_dp",
             "horizon": plan["horizon"],
             "sn": [names.get(float(t), "model") for t in axes["target"]],
+            "layers": np.where(axes.pop("every"), "all", "hidden"),
             "init": "orthogonal",
             **axes,
             "step": plan["model_updates"],
@@ -82,149 +70,130 @@ def run(job: Job) -> None:
         }
     )
     table["diverged"] = ~np.isfinite(table[["trace", "return_trained"]]).all(axis=1)
-    table.to_parquet(job.outputs["smoothness"], index=False)
+    write_parquet(table, job.outputs["smoothness"])
+
+
+def settings_of(plan: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Stiffness, target, whether every layer is normalised, and seed of every run."""
+    one = {"stiffness": plan["stiffness"], "seed": range(plan["seeds"])}
+    normalised = grid({**one, "target": plan["targets"], "every": [False, True]})
+    others = grid({**one, "target": [TRUE, PLAIN], "every": [False]})
+    return {name: np.concatenate([others[name], normalised[name]]) for name in normalised}
 
 
 def _advance(plan, config, _, state):
-    return state, study(plan, config["stiffness"], config["target"], config["seed"])
+    target = Target(config["target"], config["every"])
+    return state, study(plan, config["stiffness"], target, config["seed"])
 
 
-def study(plan: Mapping[str, Any], stiffness, target, seed) -> dict[str, Array]:
+def study(plan: Mapping[str, Any], stiffness, target: Target, seed) -> dict[str, Array]:
     """Every metric of one stiffness, target and seed."""
     key = keys.fold(jax.random.PRNGKey(seed), "smoothness")
-    env, h = Hybrid(stiffness), plan["horizon"]
-    data = collect(env, keys.fold(key, "data"), plan["transitions"])
-    fitted = fit(plan, data, target, keys.fold(key, "fit"))
-    quiet = jnp.zeros(2, jnp.float32)
-    learned = TrueRewards(used(fitted, target), quiet, env, fitted.normaliser)
-    true = models.TrueWorld(env, fitted.normaliser, quiet)
-    errors = model_errors(
-        learned, true, collect(env, keys.fold(key, "test"), 500), fitted.normaliser
-    )
-    policy = TanhGaussian(
-        nets.mlp(
-            keys.fold(key, "policy"),
-            [2, 32, 2],
-            activation="tanh",
-            gain=1.0,
-            last_gain=0.5,
-            dtype=jnp.float32,
-        ),
-        low=-3.0,
-        high=0.0,
-    )
-
-    def world_of(which):
-        return lambda policy, s, eps: estimators.unroll(
-            policy, which, _nothing, s, eps, jnp.zeros((h, 2), jnp.float32), 1.0, 0.0
-        )
-
-    def pick(on_true, on_learned):
-        return jax.tree.map(lambda a, b: jnp.where(target < 0, a, b), on_true, on_learned)
-
-    def value(policy, s, eps):
-        return pick(world_of(true)(policy, s, eps), world_of(learned)(policy, s, eps))
-
-    n = plan["samples"]
-    starts = _starts(env, fitted.normaliser, keys.fold(key, "starts"), n)
-    eps = jax.random.normal(keys.fold(key, "eps"), (n, h + 1, 1), jnp.float32)
-    shape = (n // 64, 64)
-    groups = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), (starts, eps))
-    ours = probe.pool(probe.measure(lambda s, e: jax.grad(value)(policy, s, e), *groups))
-    there = probe.pool(probe.measure(lambda s, e: jax.grad(world_of(true))(policy, s, e), *groups))
-    pairs = probe.pool(
-        probe.measure(
-            lambda s, e: jax.tree.map(
-                jnp.subtract, jax.grad(value)(policy, s, e), jax.grad(world_of(true))(policy, s, e)
-            ),
-            *groups,
-        )
-    )
-    trained = train_policy(plan, env, value, policy, fitted.normaliser, keys.fold(key, "train"))
-    test = _starts(env, fitted.normaliser, keys.fold(key, "test starts"), 256)
-    still = jnp.zeros((256, h + 1, 1), jnp.float32)
-    score = {
-        f"return_{name}": jnp.mean(jax.vmap(partial(world_of(true), p))(test, still))
-        for name, p in (("untrained", policy), ("trained", trained))
-    }
+    dial = make(plan, stiffness, target, key)
+    test = collect(dial.env, keys.fold(key, "test"), TEST_SEGMENTS)
+    policy = first_policy(keys.fold(key, "policy"))
+    trained = train_policy(plan, dial, policy, keys.fold(key, "train"))
+    starts = dial.starts(keys.fold(key, "test starts"), TEST_STARTS)
     return {
-        **errors,
-        "trace": ours.trace,
-        "mean_square": ours.mean_square,
-        "samples": ours.n,
+        **model_errors(dial, test),
+        **gradient_errors(dial, policy, plan["samples"], key),
+        "return_untrained": dial.score(policy, starts),
+        "return_trained": dial.score(trained, starts),
+    }
+
+
+class Dial(NamedTuple):
+    """One position of the dial: the system, a model of it, and how a policy is valued in either.
+
+    Attributes:
+        env: the system.
+        learned: the fitted model, with true rewards.
+        true: the system as a world, in the model's normalised states.
+        target: of the model's layers; where it is `TRUE`, `value` looks at the true system.
+        h: steps of an unroll.
+    """
+
+    env: Hybrid
+    learned: TrueRewards
+    true: models.TrueWorld
+    target: Target
+    h: int
+
+    def starts(self, key: Array, n: int) -> Float[Array, "n s"]:
+        """Normalised first states."""
+        return self.true.normaliser.apply(jax.vmap(self.env.reset)(jax.random.split(key, n)))
+
+    def true_value(self, policy: TanhGaussian, s, eps) -> Float[Array, ""]:
+        """Return of an unroll of the true system, driven by noises `eps` of the policy."""
+        return self._value(self.true, policy, s, eps)
+
+    def value(self, policy: TanhGaussian, s, eps) -> Float[Array, ""]:
+        """Return of an unroll of what this position of the dial differentiates through."""
+        ours = self._value(self.learned, policy, s, eps)
+        return jnp.where(self.target.sigma < 0, self.true_value(policy, s, eps), ours)
+
+    def score(self, policy: TanhGaussian, starts: Float[Array, "n s"]) -> Float[Array, ""]:
+        """True mean return without noise."""
+        still = jnp.zeros((starts.shape[0], self.h + 1, 1), jnp.float32)
+        return jnp.mean(jax.vmap(partial(self.true_value, policy))(starts, still))
+
+    def _value(self, world, policy, s, eps):
+        quiet = jnp.zeros((self.h, 2), jnp.float32)
+        return unroll(Objective(policy, world, nothing, 1.0), s, eps, quiet)
+
+
+def nothing(s, a):
+    """The critic that values nothing."""
+    return jnp.zeros((), s.dtype)
+
+
+def make(plan: Mapping[str, Any], stiffness, target: Target, key: Array) -> Dial:
+    """The system of a stiffness and a model fitted to data from it."""
+    env, quiet = Hybrid(stiffness), jnp.zeros(2, jnp.float32)
+    data = collect(env, keys.fold(key, "data"), plan["transitions"])
+    seen = statistics(data.states)
+    data = data._replace(states=seen.apply(data.states))
+    fitted = fit(plan, data, target, keys.fold(key, "fit"))
+    learned = TrueRewards(used(fitted, target), quiet, env, seen)
+    true = models.TrueWorld(env, seen, quiet)
+    return Dial(env, learned, true, target, plan["horizon"])
+
+
+def first_policy(key: Array) -> TanhGaussian:
+    """The policy whose gradients are measured, and from which training starts."""
+    net = nets.mlp(key, [2, 32, 2], activation="tanh", gain=1.0, last_gain=0.5, dtype=jnp.float32)
+    return TanhGaussian(net, low=-3.0, high=0.0)
+
+
+def gradient_errors(dial: Dial, policy: TanhGaussian, n: int, key: Array) -> dict[str, Array]:
+    """tr(Sigma) and |mean|^2 of `n` gradients of the policy's value, and their bias.
+
+    Args:
+        dial: where they are taken.
+        policy: whose they are.
+        n: a multiple of `counts.GROUP`.
+        key: of starts and noises.
+    """
+    eps = jax.random.normal(keys.fold(key, "eps"), (n, dial.h + 1, 1), jnp.float32)
+    samples = dial.starts(keys.fold(key, "starts"), n), eps
+    shape = (n // counts.GROUP, counts.GROUP)
+    groups = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), samples)
+    ours, true = (partial(jax.grad(f), policy) for f in (dial.value, dial.true_value))
+    here, there, apart = map(probe.pool, probe.measure_pairs(ours, true, *groups))
+    return {
+        "trace": here.trace,
+        "mean_square": here.mean_square,
+        "samples": here.n,
         "true_trace": there.trace,
         "true_square": there.mean_square,
-        "bias_model": pairs.mean_square,
-        **score,
+        "bias_model": apart.mean_square,
     }
 
 
-def collect(env: Hybrid, key: Array, n: int) -> models.Segments:
-    """`n` segments of 4 steps with uniform actions, from restarts and further along."""
-
-    def one(key):
-        actions = jax.random.uniform(keys.fold(key, "actions"), (24, 1), jnp.float32, -1, 1)
-
-        def step(obs, action):
-            following, reward, _ = env.step(obs, action)
-            return following, (obs, reward)
-
-        last, (states, rewards) = jax.lax.scan(step, env.reset(keys.fold(key, "reset")), actions)
-        states = jnp.concatenate([states, last[None]])
-        first = jax.random.randint(keys.fold(key, "first"), (), 0, 21)
-        states, actions, rewards = (
-            jax.lax.dynamic_slice_in_dim(x, first, k)
-            for x, k in ((states, 5), (actions, 4), (rewards, 4))
-        )
-        zeros, valid = jnp.zeros(4, jnp.float32), jnp.ones((), jnp.float32)
-        return models.Segments(states, actions, rewards, zeros, valid)
-
-    return jax.vmap(one)(jax.random.split(key, n))
-
-
-def fit(plan: Mapping[str, Any], data: models.Segments, target, key: Array) -> Fit:
-    """A model of the data; its dynamics' layers are normalised to `target` where above 0."""
-    flat = data.states.reshape(-1, 2)
-    normaliser = models.Normaliser(jnp.float32(len(flat)), flat.mean(0), flat.var(0) * len(flat))
-    data = data._replace(states=normaliser.apply(data.states))
-    raw = models.init(keys.fold(key, "init"), 2, 1, False, plan["width"], plan["depth"])
-    vectors = spectral.start(raw.dynamics, keys.fold(key, "vectors"))
-    rate = optax.cosine_decay_schedule(plan["learning_rate"], plan["model_updates"])
-    optimiser = optax.adam(rate)
-
-    def update(carry, key):
-        fitted, state = carry
-        rows = jax.random.randint(key, (plan["batch"],), 0, data.states.shape[0])
-        batch = jax.tree.map(lambda x: x[rows], data)
-        grads = jax.grad(lambda raw: models.loss(used(fitted._replace(model=raw), target), batch))(
-            fitted.model
-        )
-        updates, state = optimiser.update(grads, state)
-        model = optax.apply_updates(fitted.model, updates)
-        vectors = spectral.iterate(model.dynamics, fitted.vectors, 5)
-        return (Fit(model, vectors, normaliser), state), None
-
-    start = (Fit(raw, vectors, normaliser), optimiser.init(raw))
-    steps = jax.random.split(keys.fold(key, "batches"), plan["model_updates"])
-    return jax.lax.scan(update, start, steps)[0][0]
-
-
-def used(fitted: Fit, target) -> models.Model:
-    """The model in use."""
-    net = spectral.normalise(
-        fitted.model.dynamics,
-        fitted.vectors,
-        (True,) * len(fitted.model.dynamics.layers),
-        jnp.where(target > 0, target, 1.0),
-        on=target > 0,
-    )
-    return models.Model(net, fitted.model.reward, fitted.model.ends)
-
-
-def model_errors(learned, true, data: models.Segments, normaliser) -> dict[str, Array]:
+def model_errors(dial: Dial, data: models.Segments) -> dict[str, Array]:
     """Root mean squares over test data: of the next state's error, and of its Jacobian's."""
-    s, a = normaliser.apply(data.states[:, 0]), data.actions[:, 0]
-    quiet = jnp.zeros(2, jnp.float32)
+    s, a = dial.true.normaliser.apply(data.states[:, 0]), data.actions[:, 0]
+    learned, true, quiet = dial.learned, dial.true, jnp.zeros(2, jnp.float32)
 
     def jacobian(world):
         return jax.vmap(jax.jacfwd(lambda s, a: world.step(s, a, quiet), (0, 1)))(s, a)
@@ -239,7 +208,9 @@ def model_errors(learned, true, data: models.Segments, normaliser) -> dict[str, 
     }
 
 
-def train_policy(plan, env, value, policy, normaliser, key):
+def train_policy(
+    plan: Mapping[str, Any], dial: Dial, policy: TanhGaussian, key: Array
+) -> TanhGaussian:
     """The policy after Adam on the unrolls' mean value alone; gradients clipped to norm 1."""
     optimiser = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adam(plan["policy_learning_rate"])
@@ -248,19 +219,11 @@ def train_policy(plan, env, value, policy, normaliser, key):
     def update(carry, key):
         policy, state = carry
         n = plan["policy_batch"]
-        starts = _starts(env, normaliser, keys.fold(key, "starts"), n)
-        eps = jax.random.normal(keys.fold(key, "eps"), (n, plan["horizon"] + 1, 1), jnp.float32)
-        grads = jax.grad(lambda p: -jnp.mean(jax.vmap(partial(value, p))(starts, eps)))(policy)
+        starts = dial.starts(keys.fold(key, "starts"), n)
+        eps = jax.random.normal(keys.fold(key, "eps"), (n, dial.h + 1, 1), jnp.float32)
+        grads = jax.grad(lambda p: -jnp.mean(jax.vmap(partial(dial.value, p))(starts, eps)))(policy)
         updates, state = optimiser.update(grads, state)
         return (optax.apply_updates(policy, updates), state), None
 
     steps = jax.random.split(key, plan["policy_updates"])
     return jax.lax.scan(update, (policy, optimiser.init(policy)), steps)[0][0]
-
-
-def _starts(env: Hybrid, normaliser, key: Array, n: int) -> Float[Array, "n s"]:
-    return normaliser.apply(jax.vmap(env.reset)(jax.random.split(key, n)))
-
-
-def _nothing(s, a):
-    return jnp.zeros((), s.dtype)

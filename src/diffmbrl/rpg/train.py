@@ -1,53 +1,93 @@
-"""Stage: trains every run of one estimator; returns over steps, and snapshots to measure on."""
+"""Stage: trains every run of a task, estimator and horizon; returns, and snapshots to measure."""
 
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
+from diffmbrl.envs import callback
+from diffmbrl.errors import ConfigError
 from diffmbrl.pipeline.stage import Job
-from diffmbrl.rpg import setup, training
+from diffmbrl.rpg import setup, snapshots
+from diffmbrl.rpg.learner import Learner
+from diffmbrl.rpg.schedule import Schedule
 from diffmbrl.sweep import engine
+from diffmbrl.tables import write_parquet
+
+USES = {"estimator": "rpg.estimators", "task": "rpg.tasks"}
 
 
 def run(job: Job) -> None:
-    """Settings: estimator, task, horizon, learner, schedule, runs."""
+    """Settings: task, estimator, horizon, learner, schedule, arms."""
     s = job.settings
-    env = setup.environment(s["task"])
-    schedule = setup.schedule(s["schedule"])
-    learner = setup.learner(s["learner"], s["estimator"], s["horizon"], env, schedule.steps)
-    target = s["learner"]["sn_target"]
-    runs = setup.runs(s["runs"], target)
-    metrics = engine.run(
-        training.program(learner, env, schedule, lanes=1), setup.configs(runs, target), {},
-        threads=job.threads, checkpoint=job.scratch, label=f"rpg {s['estimator']}",
-    )  # fmt: skip
-    snapshots = metrics.pop("snapshot")
-    table(runs, metrics, schedule, s["task"], s["estimator"], learner.h).to_parquet(
-        job.outputs["returns"], index=False
-    )
-    with open(job.outputs["snapshots"], "wb") as file:
-        np.save(file, join(snapshots))
+    training = setup.training(s, s["estimator"])
+    target, runs = s["learner"]["sn_target"], setup.runs(s["arms"])
+    with callback.one_line():
+        metrics = engine.run(
+            training.program(),
+            setup.configs(runs, target),
+            {},
+            threads=job.threads,
+            checkpoint=job.scratch,
+            label=f"rpg {s['task']} {s['estimator']} {s['horizon']}",
+        )
+    check_lengths(training.learner, metrics["longest"])
+    snapshots.write(join(metrics.pop("snapshot")), job.outputs["snapshots"])
+    what = {"task": s["task"], "estimator": s["estimator"], "horizon": training.learner.h}
+    write_parquet(table(what, runs, metrics, training.schedule), job.outputs["returns"])
+
+
+def check_lengths(learner: Learner, longest: Int[np.ndarray, "runs segments entries"]) -> None:
+    """Refuses a horizon, or model segments, longer than any segment that a run came to store.
+
+    Raises:
+        ConfigError: names the count and the longest stored segment.
+    """
+    if not learner.unrolls:
+        return
+    least = int(longest[:, -1, -1].min())
+    for key, steps in (("horizon", learner.h), ("learner.model_steps", learner.model_steps)):
+        if steps > least:
+            raise ConfigError(
+                f"{key} = {steps}: longer than any segment that a run stored ({least} steps of one "
+                "episode); lower it or train longer"
+            )
 
 
 def table(
-    runs: list[dict[str, Any]], metrics: dict[str, np.ndarray], schedule: training.Schedule,
-    task: str, estimator: str, h: int,
-) -> pd.DataFrame:  # fmt: skip
-    """One row a run and evaluation: mean and standard deviation of its episodes' returns."""
+    what: dict[str, Any],
+    runs: list[setup.Run],
+    metrics: dict[str, np.ndarray],
+    schedule: Schedule,
+) -> pd.DataFrame:
+    """One row per run and evaluation: mean and standard deviation of its episodes' returns.
+
+    Args:
+        what: columns that are the same in every row.
+        runs: of the sweep.
+        metrics: of the sweep, with leading axes (runs, segments, entries).
+        schedule: of the training.
+    """
     returns = join(metrics["returns"])
     logs = {name: join(value) for name, value in metrics.items() if name != "returns"}
     steps = schedule.random_steps + schedule.evaluate_every * np.arange(returns.shape[1])
-    rows = []
-    for i, one in enumerate(runs):
-        finite = np.isfinite(returns[i]).all()
-        rows.append(pd.DataFrame({
-            "task": task, "estimator": estimator, "horizon": h, **one, "step": steps,
-            "return_mean": returns[i].mean(-1), "return_sd": returns[i].std(-1, ddof=1),
-            "episodes": returns.shape[-1],
-            **{name: value[i] for name, value in logs.items()}, "diverged": not finite,
-        }))  # fmt: skip
-    return pd.concat(rows, ignore_index=True)
+    parts = [
+        pd.DataFrame(
+            {
+                **what,
+                **one,
+                "step": steps,
+                "return_mean": returns[i].mean(-1),
+                "return_sd": returns[i].std(-1, ddof=1),
+                "episodes": returns.shape[-1],
+                **{name: value[i] for name, value in logs.items()},
+                "diverged": not np.isfinite(returns[i]).all(),
+            }
+        )
+        for i, one in enumerate(runs)
+    ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def join(values: np.ndarray) -> np.ndarray:

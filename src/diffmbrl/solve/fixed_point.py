@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from diffmbrl.solve.linear import Direct, LinearSolver, Operator
+from diffmbrl.solve.adjoint import Adjoint
+from diffmbrl.solve.linear import LinearSolver, Operator
 
 PyTree = Any
 Map = Callable[[Float[Array, " n"], PyTree], Float[Array, " n"]]
@@ -43,7 +44,7 @@ class Method(Protocol):
     def solve(
         self, f: Map, x0: Float[Array, " n"], args: PyTree, diagonal: Float[Array, " n"] | None
     ) -> Solution:
-        """Iterates x = f(x, args) from x0; `diagonal` is about the diagonal of I - J."""
+        """Iterates x = f(x, args) from x0; `diagonal` approximates the diagonal of I - J."""
         ...
 
 
@@ -99,7 +100,7 @@ class Newton:
             return _iterate(step, f, x0, args, self)
         x = step(x0)
         result = jnp.where(jnp.all(jnp.isfinite(x)), CONVERGED, NON_FINITE)
-        return Solution(x, result, jnp.asarray(1))
+        return Solution(x, result.astype(jnp.int32), jnp.asarray(1))
 
 
 def _iterate(step, f: Map, x0, args, method) -> Solution:
@@ -118,7 +119,7 @@ def _iterate(step, f: Map, x0, args, method) -> Solution:
     small = jnp.all(moved <= method.atol + method.rtol * jnp.abs(x))
     finite = jnp.all(jnp.isfinite(x))
     result = jnp.where(finite, jnp.where(small, CONVERGED, MAX_STEPS), NON_FINITE)
-    return Solution(x, result, steps)
+    return Solution(x, result.astype(jnp.int32), steps)
 
 
 def _single(tree: PyTree) -> PyTree:
@@ -126,43 +127,6 @@ def _single(tree: PyTree) -> PyTree:
         return leaf.astype(jnp.float32) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(cast, tree)
-
-
-class Adjoint(Protocol):
-    """Applies (I - J^T)^-1 to a cotangent, given I - J^T."""
-
-    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns lambda with lambda = cotangent + J^T lambda."""
-        ...
-
-
-@dataclass(frozen=True)
-class Exact:
-    """The implicit function theorem, the linear system factorised."""
-
-    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Solves (I - J^T) lambda = cotangent exactly."""
-        return Direct().solve(A, cotangent)
-
-
-@dataclass(frozen=True)
-class Iterative:
-    """The implicit function theorem, the linear system solved to a tolerance."""
-
-    linear: LinearSolver
-
-    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Solves (I - J^T) lambda = cotangent to the linear solver's tolerance."""
-        return self.linear.solve(A, cotangent)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Replaces the inverse by the identity: lambda = cotangent (Nikishin et al. 2022)."""
-
-    def solve(self, A: Operator, cotangent: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns the cotangent."""
-        return cotangent
 
 
 def fixed_point(
@@ -182,8 +146,9 @@ def fixed_point(
         args: a pytree of arrays or numbers, what the gradient is with respect to.
         method: how x is found.
         adjoint: how the gradient is found.
-        diagonal: about the diagonal of I - J, where it is known: iterative linear solvers,
-            forward and adjoint, precondition with it. Speed only; no gradient flows to it.
+        diagonal: an approximation of the diagonal of I - J, where there is one: iterative linear
+            solvers, forward and adjoint, precondition with it. It changes the speed, not the
+            solution; no gradient flows to it.
     """
     constants = jax.lax.stop_gradient((x0, diagonal))
     return _fixed_point(f, method, adjoint, constants, jax.tree.map(jnp.asarray, args))

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.sparse.linalg import cg
 from jaxtyping import Array, Float
 
-MatVec = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+PyTree = Any
+MatVec = Callable[[PyTree], PyTree]
 
 
 class Operator(NamedTuple):
     """What solvers know of A.
 
     Attributes:
-        product: v -> A v.
-        diagonal: about the diagonal of A, None where it is not known.
+        product: v -> A v; v is an array of shape (n,), for `CG` and `Neumann` any pytree.
+        diagonal: an approximation of A's diagonal, None where there is none.
         single: the product in float32, None where there is none.
     """
 
@@ -65,11 +67,11 @@ class Elimination:
 
 @dataclass(frozen=True)
 class GCR:
-    """Generalised conjugate residuals, truncated: while it lasts, the iterates of GMRES.
+    """Generalised conjugate residuals: the iterates of GMRES for the first `memory` steps.
 
-    (Eisenstat, Elman & Schultz 1983; Orthomin beyond `memory` directions.) One product with A
-    an iteration. On the small dense systems of this project, several times faster under XLA on
-    a CPU than a GMRES that rebuilds its least-squares problem (`make bench`).
+    (Eisenstat, Elman & Schultz 1983; beyond `memory` directions the truncated method, Orthomin.)
+    One product with A per iteration. On the small dense systems of this project, several times
+    faster under XLA on a CPU than a GMRES that rebuilds its least-squares problem (`make bench`).
 
     Attributes:
         rtol: stops when |b - A x| <= rtol |b| + atol.
@@ -149,3 +151,67 @@ class Refined:
         for _ in range(self.rounds - 1):
             x = x + correction(b - A.product(x))
         return x
+
+
+@dataclass(frozen=True)
+class CG:
+    """Conjugate gradients, for symmetric positive definite A; on pytrees.
+
+    Where A is not so, or the iterations run out, it returns what it has (`relative_residual`).
+
+    Attributes:
+        rtol: stops when |b - A x| <= rtol |b|.
+        max_steps: the most products with A.
+    """
+
+    rtol: float = 1e-5
+    max_steps: int = 100
+
+    def __post_init__(self):
+        _check_steps(self.max_steps)
+
+    def solve(self, A: Operator, b: PyTree) -> PyTree:
+        """Returns x with A x = b to the tolerance, starting from zero."""
+        return cg(A.product, b, tol=self.rtol, maxiter=self.max_steps)[0]
+
+
+@dataclass(frozen=True)
+class Neumann:
+    """The truncated Neumann series x = step sum_k (I - step A)^k b, k = 0 .. max_steps; on pytrees.
+
+    It converges where step is below 2 over A's largest eigenvalue, and no eigenvalue is negative.
+    """
+
+    step: float = 1e-2
+    max_steps: int = 100
+
+    def __post_init__(self):
+        _check_steps(self.max_steps)
+
+    def solve(self, A: Operator, b: PyTree) -> PyTree:
+        """Returns the sum of the series."""
+
+        def term(_, carry):
+            total, power = carry
+            power = jax.tree.map(lambda p, h: p - self.step * h, power, A.product(power))
+            return jax.tree.map(jnp.add, total, power), power
+
+        total, _ = jax.lax.fori_loop(0, self.max_steps, term, (b, b))
+        return jax.tree.map(lambda x: self.step * x, total)
+
+
+def _check_steps(max_steps: int) -> None:
+    if max_steps < 1:
+        raise ValueError(f"max_steps={max_steps}: must be at least 1")
+
+
+def relative_residual(A: Operator, x: PyTree, b: PyTree) -> Float[Array, ""]:
+    """How far a solve is from its equation, |A x - b| / |b|; all leaves together."""
+    gap = norm(jax.tree.map(jnp.subtract, A.product(x), b))
+    scale = norm(b)
+    return gap / jnp.maximum(scale, jnp.finfo(scale.dtype).tiny)
+
+
+def norm(tree: PyTree) -> Float[Array, ""]:
+    """The 2-norm of all leaves together."""
+    return jnp.sqrt(sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(tree)))

@@ -1,6 +1,6 @@
 """Point estimates over seeds and their intervals."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -45,3 +45,17 @@ def bootstrap(
     drawn = statistic(values[rng.integers(len(values), size=(resamples, len(values)))])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mean_with_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The mean of the finite values and its 95% bootstrap interval, the same at every call.
+
+    Returns:
+        Mean and the interval's ends; all NaN where no value is finite.
+    """
+    finite = np.asarray(values, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    if len(finite) == 0:
+        return float("nan"), float("nan"), float("nan")
+    low, high = bootstrap(finite, np.random.default_rng(0), lambda drawn: drawn.mean(axis=-1))
+    return float(np.mean(finite)), low, high

@@ -1,10 +1,14 @@
-"""Run-by-run agreement with published run logs."""
+"""Agreement with published numbers: run by run, and as a record."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from diffmbrl.tables import write_csv, write_json
 
 
 @dataclass(frozen=True)
@@ -52,42 +56,70 @@ def agreement(
         median_over_steps (of the group, all steps after 0), passes (step 0 is reported but,
         being before training, not judged).
     """
-    keys = [*run, "step"]
-    both = ours[[*keys, metric]].merge(
-        theirs[[*keys, metric]], on=keys, suffixes=("", "_published")
-    )
-    if both.empty:
-        raise ValueError("no run and step is in both tables")
-    start = both[both["step"] == both["step"].min()].set_index(list(run))[metric]
-    last = both[both["step"] == both["step"].max()].set_index(list(run))
-    finite, finite_published = np.isfinite(last[metric]), np.isfinite(last[f"{metric}_published"])
-    calm = last[metric] <= bar.blow_up * start.reindex(last.index)
-    verdict = pd.DataFrame({
-        "same_divergence": finite == finite_published,
-        "comparable": finite & finite_published & calm,
-    }).reset_index()  # fmt: skip
-    both = both.merge(verdict, on=list(run))
+    both = _paired(ours, theirs, [*run, "step"], metric)
+    both = both.merge(_verdicts(both, list(run), metric, bar), on=list(run))
     difference = (both[metric] - both[f"{metric}_published"]).abs()
     both["difference"] = difference / both[f"{metric}_published"].abs()
-    rows = []
-    for group, part in both.groupby([*by, "step"], observed=True):
-        compared = part.loc[part["comparable"], "difference"]
-        row = dict(zip([*by, "step"], group, strict=True))
-        row |= {
-            "runs": len(part),
-            "compared": len(compared),
-            "within": float((compared <= bar.tolerance).mean()),
-            "median": float(compared.median()),
-            "worst": float(compared.max()),
-            "divergence_agrees": float(part["same_divergence"].mean()),
-        }
-        row["passes"] = row["step"] == 0 or bool(
-            row["within"] >= bar.share and row["divergence_agrees"] >= bar.share
-        )
-        rows.append(row)
+    table = pd.DataFrame(
+        dict(zip([*by, "step"], group, strict=True)) | _row(part, bar)
+        for group, part in both.groupby([*by, "step"], observed=True)
+    )
     judged = both[both["comparable"] & (both["step"] > 0)]
     median = judged.groupby(list(by), observed=True)["difference"].median()
-    table = pd.DataFrame(rows)
     table["median_over_steps"] = median.reindex(pd.MultiIndex.from_frame(table[list(by)])).values
-    table["passes"] &= (table["step"] == 0) | (table["median_over_steps"] <= bar.median)
+    shares = (table["within"] >= bar.share) & (table["divergence_agrees"] >= bar.share)
+    table["passes"] = (table["step"] == 0) | (shares & (table["median_over_steps"] <= bar.median))
     return table
+
+
+def _paired(ours: pd.DataFrame, theirs: pd.DataFrame, keys: list[str], metric: str):
+    """The rows that both tables have, the published metric beside ours."""
+    columns = [*keys, metric]
+    both = ours[columns].merge(theirs[columns], on=keys, suffixes=("", "_published"))
+    if both.empty:
+        raise ValueError("no run and step is in both tables")
+    return both
+
+
+def _verdicts(both: pd.DataFrame, run: list[str], metric: str, bar: Bar) -> pd.DataFrame:
+    """Per run: whether both diverged or neither did, and whether it can be compared."""
+    start = both[both["step"] == both["step"].min()].set_index(run)[metric]
+    last = both[both["step"] == both["step"].max()].set_index(run)
+    finite, finite_published = np.isfinite(last[metric]), np.isfinite(last[f"{metric}_published"])
+    calm = last[metric] <= bar.blow_up * start.reindex(last.index)
+    columns = {
+        "same_divergence": finite == finite_published,
+        "comparable": finite & finite_published & calm,
+    }
+    return pd.DataFrame(columns).reset_index()
+
+
+def _row(part: pd.DataFrame, bar: Bar) -> dict[str, float]:
+    """The agreement of a group at one step."""
+    compared = part.loc[part["comparable"], "difference"]
+    return {
+        "runs": len(part),
+        "compared": len(compared),
+        "within": float((compared <= bar.tolerance).mean()),
+        "median": float(compared.median()),
+        "worst": float(compared.max()),
+        "divergence_agrees": float(part["same_divergence"].mean()),
+    }
+
+
+def write_comparison(
+    table: pd.DataFrame, verdicts: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, Path]
+) -> None:
+    """Writes a comparison with published numbers.
+
+    Args:
+        table: one row per published number.
+        verdicts: by figure, how many were `compared`, how many `agree`, the `worst_difference`.
+        outputs: `table`; `verdicts`; and `metrics`, four numbers that `dvc metrics` shows.
+    """
+    write_csv(table, outputs["table"])
+    write_json(verdicts, outputs["verdicts"])
+    totals = {key: sum(v[key] for v in verdicts.values()) for key in ("compared", "agree")}
+    worst = max((v["worst_difference"] for v in verdicts.values()), default=0.0)
+    share = totals["agree"] / max(totals["compared"], 1)
+    write_json({**totals, "share": share, "worst_difference": worst}, outputs["metrics"])

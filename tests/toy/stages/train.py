@@ -1,4 +1,4 @@
-"""Stage: one row a run; can be told by environment variables to dawdle, fail or run full."""
+"""Stage: one row per run; can be told by environment variables to dawdle, fail or run full."""
 
 import errno
 import os
@@ -9,8 +9,10 @@ import pyarrow.parquet as pq
 from diffmbrl.toy import pair
 from diffmbrl.toy.everyone import read
 
+from diffmbrl import registry
 from diffmbrl.pipeline.stage import Job
 
+USES = {"method": "toy.methods"}
 AXES = {"rate": "rates", "seed": "seeds"}
 
 
@@ -25,8 +27,9 @@ def run(job: Job):
         raise OSError(errno.ENOSPC, "No space left on device")
     time.sleep(float(os.environ.get("TOY_SLEEP", "0")))
     data = read(job.input("data"))
+    start = registry.load("toy.methods", job.settings["method"]).start
     rows = [
-        {"rate": rate, "seed": seed, "value": advance(sum(data) + seed + pair.SHIFT, rate)}
+        {"rate": rate, "seed": seed, "value": advance(start(data) + seed + pair.SHIFT, rate)}
         for rate in job.settings["rates"]
         for seed in job.settings["seeds"]
     ]

@@ -1,0 +1,1 @@
+"""The domains, one module per entry: see `diffmbrl.registry`."""

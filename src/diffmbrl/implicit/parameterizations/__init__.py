@@ -1,0 +1,1 @@
+"""The parameterizations, one module per entry: see `diffmbrl.registry`."""

@@ -1,0 +1,1 @@
+"""The agents, one module per entry: see `diffmbrl.registry`."""

@@ -1,0 +1,298 @@
+"""Judges of the claims about CartPole.
+
+They read one row per run (`omd.finals`), at the pair of rates that was selected on other seeds.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from diffmbrl.omd.claims_tabular import solved_rates
+from diffmbrl.omd.finals import selected
+from diffmbrl.stats.claims import Kind, Verdict, above, below, every, same, share
+
+NEAR = 475  # of 500
+FULL, PUBLISHED = 100_000, 200_000  # steps from which a run counts as long; the paper's
+MATTERS = 50  # a difference of returns that matters: a tenth of the optimum
+SMALL, LARGE = (1, 2, 3, 4), (6, 12)
+PAIRS = 6  # of rates, of which the paper takes the best one for each setting
+DEFAULT = {
+    "inner_steps": 1,
+    "double_q": True,
+    "adjoint": "identity",
+    "inner_optimizer": "fresh",
+    "probabilistic": False,
+}
+COORDINATE_OF_VELOCITY = 1
+
+
+def _reported(finals: pd.DataFrame, *experiments: str) -> pd.DataFrame:
+    """The runs of some experiments at pairs that were selected on other seeds."""
+    rows = finals[finals["experiment"].isin(experiments)]
+    parts = []
+    for _, runs in rows.groupby(["experiment", "agent", "width", "distractors"]):
+        fresh = selected(runs, "eval_return")
+        parts.append(fresh[fresh["selection"].isin(["one pair", "fresh seeds"])])
+    return pd.concat(parts) if parts else rows
+
+
+def _by_width(finals: pd.DataFrame) -> pd.DataFrame:
+    """As `_reported`, of model capacity: `selection` where it was run, `width` elsewhere."""
+    rows = _reported(finals, "width", "selection")
+    first = rows.groupby(["agent", "width"])["experiment"].transform("min")  # in the alphabet
+    return rows[rows["experiment"] == first]
+
+
+def _returns(rows: pd.DataFrame, agent: str, axis: str) -> pd.DataFrame:
+    """Returns by seed and axis."""
+    part = rows[rows["agent"] == agent]
+    return part.pivot(index="seed", columns=axis, values="eval_return")
+
+
+def _ahead(rows: pd.DataFrame, one: str, other: str, axis: str) -> Verdict:
+    """Whether an agent's return is above another's, mean over an axis, paired by seed."""
+    gap = _returns(rows, one, axis) - _returns(rows, other, axis)
+    gap = gap.dropna(axis=1, how="all").dropna()
+    means = ", ".join(f"{name}: {x:.0f}" for name, x in gap.mean().items())
+    verdict = above(gap.mean(axis=1), 0, MATTERS)
+    return verdict.because(f"mean over {axis} of {one} minus {other} ({means})")
+
+
+def _too_short(finals: pd.DataFrame) -> Verdict | None:
+    """Why runs cannot tell what training ends with, None where they can."""
+    steps = int(finals["steps"].max())
+    if steps >= FULL:
+        return None
+    text = (
+        f"runs of {steps:,} steps do not tell what {PUBLISHED:,} end with; scale paper runs those"
+    )
+    return Verdict("not tested", text)
+
+
+def _near(finals: pd.DataFrame, agents: tuple[str, ...], widths: tuple[int, ...]) -> Verdict:
+    if short := _too_short(finals):
+        return short
+    rows, parts = _by_width(finals), {}
+    for agent in agents:
+        table = _returns(rows, agent, "width")
+        if table.empty:
+            parts[agent] = Verdict("not tested", "it was not run")
+        for width in (w for w in widths if w in table):
+            runs = finals[(finals["agent"] == agent) & (finals["width"] == width)]
+            tried = len(runs[["inner_lr", "tau"]].drop_duplicates())
+            verdict = above(table[width].dropna(), NEAR, NEAR / 20)
+            parts[f"{agent}, width {width}"] = _of_all_pairs(verdict, tried)
+    return every(parts) if parts else Verdict("not tested", "no such width was run")
+
+
+def _of_all_pairs(verdict: Verdict, tried: int) -> Verdict:
+    """What is said of the best pair of rates: below the bar is open until all were tried."""
+    if verdict.verdict != "disagrees" or tried >= PAIRS:
+        return verdict
+    told = f"{verdict.reason}, with {tried} of {PAIRS} pairs of rates; the others would tell"
+    return replace(verdict, verdict="inconclusive", reason=told)
+
+
+def near_optimal_when_small(finals: pd.DataFrame) -> Verdict:
+    """O11."""
+    return _near(finals, ("omd",), SMALL)
+
+
+def order_when_small(finals: pd.DataFrame) -> Verdict:
+    """O12."""
+    rows = _by_width(finals)
+    rows = rows[rows["width"].isin(SMALL)]
+    pairs = (("omd", "mle"), ("mle", "vep"))
+    return every({f"{a} over {b}": _ahead(rows, a, b, "width") for a, b in pairs})
+
+
+def near_optimal_when_large(finals: pd.DataFrame) -> Verdict:
+    """O13."""
+    return _near(finals, ("omd", "mle", "vep"), LARGE)
+
+
+def robust(finals: pd.DataFrame) -> Verdict:
+    """O14."""
+    rows = _reported(finals, "distractors")
+    others = [agent for agent in ("mle", "vep") if (rows["agent"] == agent).any()]
+    if not others:
+        return Verdict("not tested", "distractors were not run")
+    return every({f"over {other}": _ahead(rows, "omd", other, "distractors") for other in others})
+
+
+def vep_fails(finals: pd.DataFrame) -> Verdict:
+    """O15."""
+    if short := _too_short(finals):
+        return short
+    table = _returns(_reported(finals, "distractors"), "vep", "distractors")
+    if table.empty:
+        return Verdict("not tested", "VEP was not run with distractors")
+    return every({f"{n} distractors": below(table[n].dropna(), 50, 50) for n in table})
+
+
+def worse_than_random(finals: pd.DataFrame) -> Verdict:
+    """O16."""
+    rows = _by_width(finals)
+    rows = rows[(rows["agent"] == "omd") & rows["width"].isin((1, 3))]
+    ratio = np.log10(rows["model_mse"] / rows["random_mse"])
+    parts = {
+        f"width {width}": above(part, 0, 0.1).because("log10 of the error over the random model's")
+        for width, part in ratio.groupby(rows["width"])
+    }
+    return every(parts) if parts else Verdict("not tested", "neither width was run")
+
+
+def above_mle(finals: pd.DataFrame) -> Verdict:
+    """O17."""
+    rows = _by_width(finals)
+    rows = rows[rows["width"].isin((1, 3))]
+    widths = sorted(rows["width"].unique())
+    parts = {f"width {w}": _ahead(rows[rows["width"] == w], "omd", "mle", "width") for w in widths}
+    return every(parts) if parts else Verdict("not tested", "neither width was run")
+
+
+def constant_velocity(finals: pd.DataFrame, predictions: pd.DataFrame) -> Verdict:
+    """O18."""
+    rows = finals[(finals["experiment"] == "width") & (finals["agent"] == "omd")]
+    rows = rows[rows["width"] == 1]
+    if short := _too_short(finals):
+        return short
+    optimal = rows[rows["eval_return"] >= 490]
+    if rows.empty:
+        return Verdict("not tested", "width 1 was not run")
+    if optimal.empty:
+        verdict = share(0, len(rows), 0.0, 0.2)
+        text = f"no run of {len(rows)} returns 490 or more; its probability is below "
+        text += f"{verdict.high:.2g} (99%), and more runs would narrow it"
+        return Verdict("inconclusive", text, 0.0, 0.0, verdict.high, verdict.interval, len(rows))
+    axes = ["inner_lr", "tau", "seed"]
+    velocity = predictions[
+        (predictions["agent"] == "omd")
+        & (predictions["width"] == 1)
+        & (predictions["coordinate"] == COORDINATE_OF_VELOCITY)
+    ]
+    spread = velocity.groupby(axes)[["predicted", "true"]].std()
+    ratio = (spread["predicted"] / spread["true"]).reindex(optimal.set_index(axes).index)
+    kind: Kind = "agrees" if ratio.min() < 0.25 else "disagrees"
+    text = (
+        f"{len(optimal)} of {len(rows)} runs return 490 or more; the least spread of a predicted "
+    )
+    text += f"velocity is {ratio.min():.2g} of the true one's (bar 0.25)"
+    return Verdict(kind, text, float(ratio.min()), n=len(rows), test="one run is enough")
+
+
+def _ablated(finals: pd.DataFrame, axis: str, value: object) -> pd.Series | None:
+    """Return with an option's value minus the default agent's, by seed; None where not run."""
+    rows = finals[finals["experiment"] == "ablation"]
+    others = [name for name in DEFAULT if name != axis]
+    rows = rows[(rows[others] == pd.Series(DEFAULT)[others]).all(axis=1)]
+    table = rows.pivot(index="seed", columns=axis, values="eval_return")
+    if value not in table or DEFAULT[axis] not in table:
+        return None
+    return (table[value] - table[DEFAULT[axis]]).dropna()
+
+
+def _no_difference(finals: pd.DataFrame, options: dict[str, tuple[str, object]]) -> Verdict:
+    parts = {}
+    for name, (axis, value) in options.items():
+        gap = _ablated(finals, axis, value)
+        if gap is not None:
+            parts[name] = same(gap, MATTERS)
+    return every(parts) if parts else Verdict("not tested", "the ablation was not run")
+
+
+def inner_steps(finals: pd.DataFrame) -> Verdict:
+    """O21."""
+    return _no_difference(finals, {"K = 3": ("inner_steps", 3), "K = 10": ("inner_steps", 10)})
+
+
+def inverse_jacobian(finals: pd.DataFrame) -> Verdict:
+    """O24."""
+    return _no_difference(finals, {"conjugate gradients": ("adjoint", "cg")})
+
+
+def nothing_else_matters(finals: pd.DataFrame) -> Verdict:
+    """O23."""
+    return _no_difference(
+        finals,
+        {
+            "K = 3": ("inner_steps", 3),
+            "K = 10": ("inner_steps", 10),
+            "conjugate gradients": ("adjoint", "cg"),
+            "Q's Adam kept": ("inner_optimizer", "warm"),
+        },
+    )
+
+
+def double_q(finals: pd.DataFrame) -> Verdict:
+    """O22."""
+    gap = _ablated(finals, "double_q", False)
+    if gap is None:
+        return Verdict("not tested", "the ablation was not run")
+    return above(-gap, 0, MATTERS).because("return, double minus single Q")
+
+
+def singular(eigenvalues: pd.DataFrame) -> Verdict:
+    """O25."""
+    size = eigenvalues.groupby("seed")["eigenvalue"].transform(lambda x: x.abs().max())
+    near_zero = eigenvalues["eigenvalue"].abs() < 1e-5 * size
+    shares = near_zero.groupby(eigenvalues["seed"]).mean()
+    negative = (eigenvalues["eigenvalue"] < -1e-5 * size).groupby(eigenvalues["seed"]).mean()
+    told = "share of eigenvalues within 1e-5 of the largest one of zero "
+    told += f"(and negative ones: {negative.mean():.2g})"
+    return above(shares, 0.1, 0.2).because(told)
+
+
+def min_norm(answers: pd.DataFrame) -> Verdict:
+    """O26: it saves less of the true loss than the identity, whatever Q does afterwards."""
+    parts = {}
+    for gain in (name for name in answers if name.startswith("gain_")):
+        table = answers.pivot(index="seed", columns="answer", values=gain)
+        gap = table["min norm"] - table["identity"]
+        scale = float(table["identity"].abs().mean())
+        words = "true loss saved, min norm minus identity"
+        parts[f"K = {gain.removeprefix('gain_')}"] = below(gap, 0, scale).because(words)
+    return every(parts)
+
+
+def as_selected_in_the_paper(selections: pd.DataFrame) -> Verdict:
+    """O28."""
+    rows = selections[
+        (selections["experiment"] == "selection")
+        & (selections["agent"] == "omd")
+        & (selections["selection"] == "same seeds")
+    ]
+    rows = rows[rows["n"] >= 5]
+    if rows.empty:
+        return Verdict("not tested", "this scale does not run every pair of rates")
+    told = "; ".join(
+        f"width {r.width}, {r.reading}: {r.mean:.0f} [{r.low:.0f}, {r.high:.0f}]"
+        for r in rows.itertuples()
+    )
+    ends = rows[rows["reading"] != "best"]
+    kind: Kind
+    if (ends["high"] < NEAR).all():
+        kind = "disagrees"
+    else:
+        kind = "agrees" if (ends["low"] > NEAR).all() else "inconclusive"
+    text = f"mean of the best pair, selected on the same seeds, against {NEAR}: {told}"
+    worst = ends.loc[ends["mean"].idxmin()]
+    n = int(worst["n"])
+    return Verdict(kind, text, worst["mean"], worst["low"], worst["high"], "99% t", n)
+
+
+def outlook(saddle: pd.DataFrame, zero_shot: pd.DataFrame) -> Verdict:
+    """O30."""
+    solved = solved_rates(saddle)
+    parts = {}
+    for method in ("lagrangian", "augmented"):
+        told = f"rates at which the model is right, implicit minus {method}"
+        parts[method] = above(solved["ift"] - solved[method], 0, 1).because(told)
+    omd = zero_shot[zero_shot["agent"] == "omd"]
+    table = omd.pivot_table(index="seed", columns="source", values="return")
+    if {"model", "untrained"} <= set(table):
+        told = "return with the new reward, OMD's model minus an untrained one"
+        told += f" (with the true dynamics {table['true'].mean():.0f})"
+        parts["another reward"] = above(table["model"] - table["untrained"], 0, 20).because(told)
+    return every(parts)

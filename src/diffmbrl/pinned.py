@@ -1,0 +1,5 @@
+"""Importing this module pins the numerics: import it before NumPy, in tests and benchmarks."""
+
+from diffmbrl import numerics
+
+numerics.pin()

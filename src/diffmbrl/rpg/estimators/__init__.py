@@ -1,0 +1,1 @@
+"""The estimators of the policy gradient, one module per estimator: `ESTIMATOR`."""

@@ -1,0 +1,1 @@
+"""How runs start, one method per module."""
