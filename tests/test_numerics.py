@@ -105,3 +105,23 @@ def test_a_masked_c_library_is_another_platform():
         pytest.skip("the masks of glibc on x86-64")
     masked, _ = probe(GLIBC_TUNABLES="glibc.cpu.hwcaps=-AVX2,-FMA")
     assert masked["platform"].startswith("x86-64-v3; libm ")
+
+
+def test_a_child_of_a_pinned_process_is_pinned_again():
+    code = "from diffmbrl import pinned\n" + PROBE.replace("numerics.pin()", "")
+    code += "print(json.dumps(numerics.overridden()))\n"
+    clean = {k: v for k, v in os.environ.items() if not numerics._DECIDING.match(k)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=clean
+        | {numerics._DONE: json.dumps({"MKL_CBWR": "AVX"}), "OPENBLAS_NUM_THREADS": "8"}
+        | {"GOTO_NUM_THREADS": "8", "XLA_FLAGS": "--xla_cpu_enable_fast_math=true"},
+        text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    found, overridden = map(json.loads, done.stdout.splitlines())
+    assert found["variables"]["OPENBLAS_NUM_THREADS"] == "1"
+    assert "GOTO_NUM_THREADS" not in found["variables"]
+    assert "fast_math" not in found["variables"]["XLA_FLAGS"]
+    assert overridden == {"MKL_CBWR": "AVX", "XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
+    assert done.stderr.count("note: ") == 1
+    assert "note: XLA_FLAGS=--xla_cpu_enable_fast_math=true is overridden" in done.stderr

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from diffmbrl import numerics
+import diffmbrl.pinned  # noqa: F401  (before NumPy)
 from diffmbrl.errors import UserError
 from diffmbrl.pipeline import commands as provenance
 from diffmbrl.pipeline import verdict_commands
@@ -16,7 +16,6 @@ _COMPARE_EXITS = "exit code: 0 agrees, 1 below the bar, 2 wrong or missing input
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns its exit code. Errors that are the user's are one line."""
-    numerics.pin()
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
