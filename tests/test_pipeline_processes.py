@@ -143,7 +143,7 @@ def test_recover_in_another_pid_namespace_refuses_while_a_job_runs(tmp_path):
     assert refused.returncode == 4
     assert "still running" in refused.stdout
     os.killpg(snakemake.pid, signal.SIGTERM)
-    snakemake.wait()
+    snakemake.wait(timeout=60)
     wait_for(lambda: not project.jobs())
     assert project.run(*apart).returncode == 0
 
@@ -180,7 +180,7 @@ def test_a_job_ends_with_its_snakemake_and_says_so(tmp_path):
     job = train(project, DIFFMBRL_SNAKEMAKE=str(parent.pid))
     wait_for(project.jobs)
     parent.kill()
-    parent.wait()
+    parent.wait(timeout=10)
     assert job.wait(timeout=10) == 143
     assert f"its Snakemake (pid {parent.pid}) is gone" in (project.root / "job.log").read_text()
     assert left(project) == []
@@ -193,6 +193,6 @@ def test_a_job_killed_without_warning_leaves_a_log_without_an_end(tmp_path):
     job = train(project)
     wait_for(project.jobs)
     job.kill()
-    job.wait()
+    job.wait(timeout=10)
     (line,) = (project.root / "job.log").read_text().splitlines()
     assert line.startswith("started ")

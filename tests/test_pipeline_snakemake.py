@@ -1,5 +1,7 @@
 """Snakemake's private names, in one place: gone ones are named, dangerous settings refused."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -79,3 +81,25 @@ def test_the_executor_of_a_cluster_is_named():
 
     assert snakemake.cluster(run("slurm", here=False)) == "slurm"
     assert snakemake.cluster(run("local", here=True)) is None
+
+
+SIGTERM_UNDER_A_LOCK = """
+import os, signal, threading
+from diffmbrl.pipeline import snakemake
+
+lock, ended = threading.Lock(), threading.Event()
+
+def as_snakemake_does(*_):
+    with lock:
+        ended.set()
+
+signal.signal(signal.SIGTERM, as_snakemake_does)
+snakemake.end_on_sigterm()
+with lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+assert ended.wait(10)
+"""
+
+
+def test_sigterm_is_heard_while_the_scheduler_holds_its_lock():
+    subprocess.run([sys.executable, "-c", SIGTERM_UNDER_A_LOCK], check=True, timeout=60)

@@ -25,7 +25,7 @@ def _survives_a_kill(tmp_path, seed):
     time.sleep(draw.uniform(0, 4))
     victim = random.Random(seed).choice([snakemake.pid, *project.jobs()])
     os.kill(victim, signal.SIGKILL)
-    snakemake.wait()
+    snakemake.wait(timeout=120)
     # No orphan runs on: one that had just been started ends too, and recover refuses till then.
     wait_for(lambda: not project.jobs() and recovered(project), 20)
     assert partial_files(project) == []
@@ -92,7 +92,7 @@ def test_code_edited_under_a_job_is_refused(tmp_path):
     snakemake = project.start(TOY_SLEEP="3")
     wait_for(project.jobs)
     project.edit(f"{CODE}/step.py", "value * rate", "value * rate * 2")
-    assert snakemake.wait() != 0
+    assert snakemake.wait(timeout=120) != 0
     said = (project.root / "said.log").read_text()
     assert "diffmbrl.toy.step changed while the job ran" in said
     assert "Traceback" not in said
@@ -128,6 +128,6 @@ def test_recover_waits_for_what_still_runs(tmp_path):
     refused = project.diffmbrl("recover", check=False)
     assert refused.returncode == 4
     assert "still running" in refused.stdout
-    assert snakemake.wait() == 0
+    assert snakemake.wait(timeout=120) == 0
     assert set(project.bytes()) >= ALL
     project.diffmbrl("recover")

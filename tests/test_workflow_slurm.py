@@ -134,7 +134,7 @@ def test_a_head_that_is_killed_leaves_jobs_that_recover_names(slurm, tmp_path):
     head = submit(project, *THERE, TOY_SLEEP="15")
     wait_for(lambda: "toy.train" in logs(project))
     os.kill(head.pid, signal.SIGKILL)
-    head.wait()
+    head.wait(timeout=300)
     refused = project.diffmbrl("recover", check=False)
     assert refused.returncode == 4
     assert "(running, rule_toy_train" in refused.stdout
@@ -153,7 +153,7 @@ def test_a_job_that_still_waits_is_seen_by_recover(slurm, tmp_path):
     head = submit(project, *THERE)
     wait_for(lambda: len(slurm.jobs("PENDING")) == 2, what="jobs that wait")
     os.kill(head.pid, signal.SIGKILL)
-    head.wait()
+    head.wait(timeout=300)
     refused = project.diffmbrl("recover", check=False)
     assert refused.returncode == 4
     assert refused.stdout.count("(pending, rule_toy_collect") == 2

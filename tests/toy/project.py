@@ -15,7 +15,7 @@ from diffmbrl.pipeline.processes import birth
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
-PARTS = ["__init__.py", "errors.py", "config.py", "cli.py", "layout.py", "numerics.py",
+PARTS = ["__init__.py", "errors.py", "config.py", "cli.py", "layout.py", "numerics.py", "pinned.py",
          "registry.py", "settings.py"]  # fmt: skip
 MADE = re.compile(r"((?:data|figures)/\S+): (made by|served from the store)")
 

@@ -65,7 +65,7 @@ class WebDav:
     def stop(self) -> None:
         """Ends it."""
         self._process.kill()
-        self._process.wait()
+        self._process.wait(timeout=30)
         self._process.stdout.close()
 
 
@@ -107,7 +107,7 @@ class Ssh:
     def stop(self) -> None:
         """Ends it."""
         self._process.terminate()
-        self._process.wait()
+        self._process.wait(timeout=30)
         self._log.close()
 
 

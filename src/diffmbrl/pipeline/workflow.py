@@ -44,12 +44,13 @@ def begin(overrides: Mapping[str, Any], theirs: Any) -> "Workflow":
 
 
 def start(theirs: Any) -> None:
-    """What a Snakefile does when a real run starts: keeps what it may replace.
+    """What a Snakefile does when a real run starts: keeps what it may replace, and hears SIGTERM.
 
     Args:
         theirs: Snakemake's `workflow`.
     """
     records.keep()
+    snakemake.end_on_sigterm()
     executor = snakemake.cluster(theirs)
     if executor is not None:
         queue.remember(executor)
