@@ -18,6 +18,7 @@ import pytest
 from jax._src import compiler
 from jax.experimental.compilation_cache import compilation_cache
 
+import warm_server
 from diffmbrl.sweep import device
 
 device.configure("cpu")
@@ -47,6 +48,10 @@ def pytest_configure(config):
     if first and sum(path.stat().st_size for path in folder.iterdir()) > CACHE_LIMIT:
         shutil.rmtree(folder)
     cache_compiled(folder)
+    if first:
+        warm = warm_server.started()
+        warm.__enter__()
+        config.add_cleanup(lambda: warm.__exit__(None, None, None))
 
 
 def cache_compiled(folder: Path) -> None:

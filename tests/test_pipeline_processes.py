@@ -12,6 +12,7 @@ import pytest
 from diffmbrl.pipeline import files, processes, queue, recover
 from toy.project import built, lay_out
 from toy.waiting import wait_for
+from warm_server import COLD
 
 OUTPUT = "data/datasets/laptop/toy/a.json"
 
@@ -136,16 +137,16 @@ def test_a_folder_that_never_submitted_asks_no_queue(tmp_path, monkeypatch):
 )  # fmt: skip
 def test_recover_in_another_pid_namespace_refuses_while_a_job_runs(tmp_path):
     project = lay_out(tmp_path / "p")
-    snakemake = project.start(TOY_SLEEP="60")
+    snakemake = project.start(TOY_SLEEP="8")  # a job that starts after the signal ends by itself
     wait_for(project.jobs)
     apart = ["unshare", "--pid", "--fork", "--mount-proc", "diffmbrl", "recover"]
-    refused = project.run(*apart, check=False)
+    refused = project.run(*apart, check=False, **COLD)
     assert refused.returncode == 4
     assert "still running" in refused.stdout
     os.killpg(snakemake.pid, signal.SIGTERM)
     snakemake.wait(timeout=60)
     wait_for(lambda: not project.jobs())
-    assert project.run(*apart).returncode == 0
+    assert project.run(*apart, **COLD).returncode == 0
 
 
 def train(project, **variables):
@@ -153,7 +154,7 @@ def train(project, **variables):
     command = [sys.executable, "-m", "diffmbrl.cli", "run", "toy.train", "--log", "job.log",
                "--input", "data", OUTPUT, "--output", "runs", "data/results/laptop/toy/new.parquet",
                "--plan", 'domain="a"', 'method="x"', "rates=[0.3]", "seeds=[1]"]  # fmt: skip
-    environment = project.environment(TOY_SLEEP="60", **variables)
+    environment = project.environment(TOY_SLEEP="60", **COLD, **variables)
     return subprocess.Popen(command, cwd=project.root, env=environment, stderr=subprocess.DEVNULL)
 
 

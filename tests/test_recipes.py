@@ -10,6 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from warm_server import python_path
+
 ROOT = Path(__file__).parents[1]
 RECIPE = re.compile(r"^\*A (\w+)\.\*(.*?)(?=^\*|\Z)", flags=re.M | re.S)
 BLOCK = re.compile(r"`((?:src|config)/[\w/]+\.(?:py|yaml))`(?:(?!```).)*?```\w+\n(.*?)```", re.S)
@@ -36,7 +38,7 @@ def snakemake(project, *arguments) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", *arguments],
         cwd=project,
-        env=os.environ | {"PYTHONPATH": str(project / "src")},
+        env=os.environ | {"PYTHONPATH": python_path(project / "src")},
         text=True,
         capture_output=True,
         check=False,

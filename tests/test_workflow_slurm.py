@@ -16,6 +16,7 @@ import pytest
 from toy import slurm as slurms
 from toy.project import ALL, DATA, REPOSITORY, RUNS, Project, built, lay_out
 from toy.waiting import wait_for
+from warm_server import COLD
 
 pytestmark = pytest.mark.skipif(
     slurms.missing() is not None, reason=f"no SLURM here: {slurms.missing()}"
@@ -52,7 +53,7 @@ def submit(project: Project, *arguments: str, **variables: str) -> subprocess.Po
     with open(project.root / "said.log", "w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "snakemake", *SLURM, *arguments],
-            cwd=project.root, env=project.environment(**variables), stdout=log,
+            cwd=project.root, env=project.environment(**COLD, **variables), stdout=log,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 
@@ -172,7 +173,7 @@ def test_recover_in_a_container_beside_refuses(slurm, tmp_path):
     wait_for(lambda: "toy.train" in logs(project))
     apart = ["unshare", "--pid", "--fork", "--mount-proc", "env"]
     for path in (project.environment()["PATH"], f"{project.root / 'bin'}:/usr/bin:/bin:/none"):
-        refused = project.run(*apart, f"PATH={path}", "diffmbrl", "recover", check=False)
+        refused = project.run(*apart, f"PATH={path}", "diffmbrl", "recover", check=False, **COLD)
         assert refused.returncode == 4
     finished(project, head)
     assert is_as_built_here(project, tmp_path)

@@ -17,6 +17,7 @@ import pytest
 
 from conftest import QUICKLY
 from diffmbrl import numerics
+from warm_server import python_path
 
 ROOT = Path(__file__).parents[1]
 FIGURES = {"implicit": 16, "omd": 9, "rpg": 10}
@@ -70,13 +71,14 @@ ROWS = {
 
 def snakemake(project, *arguments) -> subprocess.CompletedProcess:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    flags = " ".join(f"--{name}={str(value).lower()}" for name, value in QUICKLY.items())
+    flags = [f"--{name}={str(value).lower()}" for name, value in QUICKLY.items()]
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "2", *arguments,
          "--config", "scale=smoke", "device=cpu"],
         cwd=project, capture_output=True, text=True, check=False,
-        env=os.environ | {"PATH": path, "PYTHONPATH": str(project / "src"),
-                          numerics.SWITCH: "off", "XLA_FLAGS": flags},
+        env=os.environ | {"PATH": path, "PYTHONPATH": python_path(project / "src"),
+                          numerics.SWITCH: "off",
+                          "XLA_FLAGS": " ".join([numerics.PINS["XLA_FLAGS"], *flags])},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done

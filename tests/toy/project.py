@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from diffmbrl.pipeline.processes import birth
+from warm_server import COLD, python_path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
@@ -46,7 +47,7 @@ class Project:
         """The environment of commands: this copy's code, no one's configuration."""
         path = f"{self.root / 'bin'}{os.pathsep}{Path(sys.executable).parent}"
         return {
-            **os.environ, "PYTHONPATH": str(self.root / "src"),
+            **os.environ, "PYTHONPATH": python_path(self.root / "src"),
             "XDG_CACHE_HOME": str(self.root.parent / "cache"),
             "DVC_SITE_CACHE_DIR": str(self.root.parent / "cache"), "DVC_NO_ANALYTICS": "1",
             "PATH": f"{path}{os.pathsep}{os.environ['PATH']}", "DIFFMBRL_STORE_GB": "1",
@@ -84,10 +85,11 @@ class Project:
         return "Nothing to be done" in self.snakemake("-n").stdout
 
     def start(self, **variables: str) -> subprocess.Popen:
-        """Starts snakemake and comes back at once."""
+        """Starts snakemake in a process of its own and comes back at once."""
         with open(self.root / "said.log", "w") as log:
             return subprocess.Popen(
-                ["snakemake", "--cores", "2"], cwd=self.root, env=self.environment(**variables),
+                ["snakemake", "--cores", "2"], cwd=self.root,
+                env=self.environment(**COLD, **variables),
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
