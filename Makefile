@@ -13,7 +13,7 @@ help:
 	@echo "make figures   rebuild every figure (scale: config/config.yaml; CORES=$(CORES))"
 	@echo "make report    report.html: every verdict, its figure and what made it, on one page"
 	@echo "make test      run the tests (up to 8 at once; CORES=$(CORES))"
-	@echo "make soak      the slow tests of the workflow too"
+	@echo "make soak      the slow tests too"
 	@echo "make lint      check style, types and workflow"
 	@echo "make bench     measure speed"
 	@echo "make audit     check results against their records"

@@ -156,6 +156,7 @@ jax.block_until_ready(jax.jit(VEP(q, Model(260, 2, 4, False, jax.numpy.float32))
 """
 
 
+@pytest.mark.soak
 def test_initial_values_of_many_distractors_do_not_hang_a_small_machine():
     """A hang is the failure: it ends in the timeout, as an exception."""
     environment = {name: value for name, value in os.environ.items() if name != "NPROC"}

@@ -15,6 +15,7 @@ from diffmbrl.envs.simulator import Simulator
 from diffmbrl.errors import ConfigError
 from diffmbrl.rpg import setup
 
+LARGE = {"ant", "walker2d", "half_cheetah"}  # their gradients are checked in `make soak`
 TASKS = [n for n in registry.names("rpg.tasks") if isinstance(setup.environment(n), MuJoCo)]
 
 
@@ -125,7 +126,10 @@ def central(value, x, width):
     return np.array([value(x + d) - value(x - d) for d in width * np.eye(len(x))]) / (2 * width)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task",
+    [pytest.param(name, marks=[pytest.mark.soak] * (name in LARGE)) for name in TASKS],
+)
 def test_true_gradients_are_the_differences_of_whole_unrolls(task):
     """Relative error at most 1e-5 at each of 20 states, of a random value of a 5-step unroll.
 

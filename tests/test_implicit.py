@@ -243,6 +243,7 @@ def test_a_run_that_diverges_keeps_its_rows(chain, tmp_path):
     assert (frame.loc[frame["step"] == 300, "solver_result"] == NON_FINITE).all()
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("compiled_afresh", "compiled_as_results")
 def test_same_bytes_twice_and_alone(chain, tmp_path):
     """Twice the same; and each run alone gives the rows that it has in company."""

@@ -89,6 +89,7 @@ def test_evaluation_counts_the_steps_of_an_episode():
     assert 8 <= returned <= 11  # what pushing one way lasts in CartPole-v1
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("compiled_as_results")
 def test_resuming_gives_the_same_bytes(tmp_path):
     program = train.program(small(MLE), lanes=1, segments_per_call=1)

@@ -17,6 +17,7 @@ from diffmbrl.rpg.training import Training
 from diffmbrl.sweep import checkpoints, engine
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("compiled_as_results")
 def test_training_in_mujoco_goes_on_from_a_kill_to_the_same_bytes(tmp_path, monkeypatch):
     env = setup.environment("hopper")

@@ -138,6 +138,7 @@ def test_plain_and_normalised_runs_start_from_the_same_functions(uniform, every)
     np.testing.assert_allclose(*outputs, rtol=1e-3)
 
 
+@pytest.mark.soak
 def test_normalisation_holds_through_training_and_only_where_asked():
     on = engine.run(program(), configs(target=1.3), {})
     assert on["sn_error"].max() < 0.01
@@ -178,6 +179,7 @@ def test_snapshot_files_that_are_damaged_or_of_another_schedule_are_named(tmp_pa
             snapshots.read(path, SCHEDULE)
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("compiled_as_results")
 def test_a_resumed_run_and_other_lanes_give_the_same_bytes(tmp_path):
     trained = program()

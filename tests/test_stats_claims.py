@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.stats import claims
@@ -59,10 +60,12 @@ def test_equivalence_is_not_declared_at_its_margin():
 
 
 def test_shares_are_exact():
-    on = shares(lambda rng: claims.share(int(rng.binomial(20, 0.5)), 20, 0.5, 0.3))
-    assert 1 - on["inconclusive"] <= 0.02
-    off = shares(lambda rng: claims.share(int(rng.binomial(20, 0.9)), 20, 0.5, 0.4))
-    assert within(off["agrees"], claims.binomial_power(20, 0.5, 0.9))
+    counts = range(21)
+    found = np.array([claims.share(k, 20, 0.5, 0.4).verdict for k in counts])
+    on, off = (stats.binom.pmf(counts, 20, truth) for truth in (0.5, 0.9))
+    assert on[found != "inconclusive"].sum() <= 0.01
+    agrees = off[found == "agrees"].sum()
+    assert agrees == pytest.approx(claims.binomial_power(20, 0.5, 0.9), abs=1e-12)
 
 
 def test_the_worst_instance_decides():
