@@ -31,7 +31,7 @@ from diffmbrl.solve import GCR, Operator  # noqa: E402
 from diffmbrl.sweep.grid import grid  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = configuration.load(ROOT)["scales"]["laptop"]["implicit"]
+SETTINGS = configuration.load(ROOT).settings("implicit", "laptop")
 PUBLISHED_SECONDS = (15.9, 22.4)  # a run of the released program, from its own records
 # Times that a calm update reads or writes the matrix, in float64: weights 3, their sums 1,
 # three products, the step 2.5, and about 13 products in float32.
@@ -50,11 +50,12 @@ def problem(domain, parameterization, runs):
     seeds = SETTINGS["seeds"][: 1 if runs else None]
     path = ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
     data = train.arrays(path, entry, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1)
+    sweep = SETTINGS["parameterizations"][parameterization]
     axes = grid({
         "seed": np.arange(len(seeds)),
-        "learning_rate": SETTINGS["learning_rates"][domain][parameterization],
-        "eta": SETTINGS["etas"][parameterization],
-        "reward_offset": SETTINGS["reward_offsets"][parameterization],
+        "learning_rate": sweep["learning_rates"][domain],
+        "eta": sweep["etas"],
+        "reward_offset": sweep["reward_offsets"],
     })  # fmt: skip
     last = len(axes["eta"]) - 1
     some = np.linspace(0, last, runs or last + 1).astype(int)
@@ -63,8 +64,9 @@ def problem(domain, parameterization, runs):
     return program, {name: values[some] for name, values in axes.items()}, data, models.width
 
 
-def rate(program, configs, data, width, threads):
-    """Runs per second, compilation left out (median of three)."""
+def rate(task, threads):
+    """Runs per second of a problem, compilation left out (median of three)."""
+    program, configs, data, width = task
     few = {name: values[:1] for name, values in configs.items()}
     rates = []
     for _ in range(3):
@@ -80,14 +82,15 @@ def rate(program, configs, data, width, threads):
 
 def one_process(domain, parameterization):
     """Wall time of a process that trains one run, the published way."""
+    rates = SETTINGS["parameterizations"][parameterization]["learning_rates"][domain]
     settings = {
         "domain": domain, "parameterization": parameterization, "seeds": SETTINGS["seeds"][:1],
-        "learning_rates": SETTINGS["learning_rates"][domain][parameterization][3:4],
+        "learning_rates": rates[3:4],
         "etas": [0.9], "reward_offsets": [0.5], "actions": 1, "backups": ["max"], "temperature": 1,
         **{k: SETTINGS[k] for k in ("updates", "log_every", "batch_size")},
     }  # fmt: skip
     code = (
-        "import sys, json; from pathlib import Path\n"
+        "import sys, json; from pathlib import Path; import diffmbrl.pinned\n"
         "from diffmbrl.sweep import device; device.configure('cpu')\n"
         "from diffmbrl.implicit import train; from diffmbrl.pipeline.stage import Job\n"
         "s, data, out = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])\n"
@@ -157,8 +160,8 @@ def main():
             n = registry.load("implicit.domains", domain).DOMAIN.n_features
             many = models_of(domain, parameterization).width > 1
             runs = arguments.runs * (1 if domain == "mountain_car" else 8)
-            speed = rate(*problem(domain, parameterization, None if many else runs),
-                         arguments.threads)  # fmt: skip
+            task = problem(domain, parameterization, None if many else runs)
+            speed = rate(task, arguments.threads)
             alone = one_process(domain, parameterization)
             paper = "-".join(f"{s * speed:.0f}" for s in PUBLISHED_SECONDS)
             print(f"{domain + ' ' + parameterization:26}{speed:9.1f}"
@@ -170,7 +173,7 @@ def main():
             print(flush=True)
     print("time against the number of runs (four rooms, implicit):")
     for runs in (64, 128, 256, 512):
-        speed = rate(*problem("four_rooms", "implicit", runs), arguments.threads)
+        speed = rate(problem("four_rooms", "implicit", runs), arguments.threads)
         print(f"  {runs:4} runs {runs / speed:7.2f} s", flush=True)
     print("one solve to 1e-10 against the number of states, ms: ours, lineax GMRES")
     for n in (11, 50, 121, 200, 400, 800):
