@@ -73,7 +73,7 @@ def test_compare_refuses_an_unknown_scale(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     code, said = run(capsys, "compare", "implicit", "--scale", "huge")
     assert code == 2
-    assert "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, rates" in said
+    assert "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, levels, rates" in said
 
 
 def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
@@ -91,13 +91,13 @@ def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):
 
 def test_snakemake_refuses_bad_config_in_one_message():
     for given, message in (
-        ("scale=huge", 'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, rates'),
+        ("scale=huge", 'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole'),
         (
             'implicit={"parameterizations": {"implicit": {"etas": [1.0]}}}',
             "parameterizations.implicit.etas.0 = 1.0: must be below 1",
         ),
         ('implicit={"typo": 1}', "unknown key 'typo'"),
-        ("paper=omd", "unknown key 'paper'; known: device, environment, papers, scale"),
+        ("paper=omd", "unknown key 'paper'; known: device, environment, judged, papers, scale"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", "-n", "--cores", "1", "--config", given],

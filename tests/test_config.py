@@ -16,11 +16,11 @@ ARM = {"sn": "none", "layers": "hidden", "init": "orthogonal", "clip": 0, "rates
 BAD = {
     "unknown top-level key": (
         {"paper": ["omd"]},
-        "top level: unknown key 'paper'; known: device, environment, papers, scale",
+        "top level: unknown key 'paper'; known: device, environment, judged, papers, scale",
     ),
     "unknown scale": (
         {"scale": "huge"},
-        'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, rates',
+        'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, levels, rates',
     ),
     "scale is a number": ({"scale": 3}, "scale = 3: must be of type string"),
     "unknown paper": (
@@ -29,6 +29,10 @@ BAD = {
     ),
     "no papers": ({"papers": []}, "papers = []: must have at least 1 item"),
     "a paper twice": ({"papers": ["omd", "omd"]}, "must not repeat a value"),
+    "a scale to judge by that is not there": (
+        {"judged": ["huge", "laptop"]},
+        'config/config.yaml: judged.0 = "huge": unknown; use one of laptop, paper, smoke',
+    ),
     "unknown device": ({"device": "tpu"}, 'device = "tpu": unknown; use one of auto, cpu, gpu'),
     "unknown environment": (
         {"environment": "some"},

@@ -25,7 +25,7 @@ KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 def rows() -> list[dict[str, str]]:
     """The claims as the tables hold them: of each the row of the widest scale that tests it."""
     found: dict[str, dict[str, str]] = {}
-    for scale in reversed(verdicts.WIDEST_FIRST):
+    for scale in reversed(config.load(ROOT).judged):
         for path in sorted(ROOT.glob(f"data/stats/{scale}/*/claims.csv")):
             for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
                 if scale == "laptop" or row["verdict"] != "not tested":
@@ -109,7 +109,7 @@ def test_every_claim_has_its_words_its_numbers_and_its_scale(wide):
         if row["n"] != "0":
             assert f"n = {row['n']}" in text
         if row["verdict"] != "not tested":
-            assert any(f"scale {scale}" in text for scale in verdicts.WIDEST_FIRST)
+            assert any(f"scale {scale}" in text for scale in config.load(ROOT).judged)
 
 
 def test_every_figure_is_there(wide):

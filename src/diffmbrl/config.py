@@ -37,6 +37,13 @@ class TopLevel(Group):
         ),
     ]
     papers: Annotated[Several[str], Field(description="The papers that target `all` rebuilds.")]
+    judged: Annotated[
+        Several[str],
+        Field(
+            description="The scales whose results decide a claim's verdict, widest first; "
+            "others count only where asked for."
+        ),
+    ]
     device: Annotated[
         Literal["auto", "cpu", "gpu"],
         Field(description="Where training runs; auto takes a GPU where JAX sees one."),
@@ -55,12 +62,13 @@ class Config:
     """The checked configuration.
 
     Attributes:
-        scale, papers, device, environment: the top-level keys.
+        scale, papers, judged, device, environment: the top-level keys.
         scales: by scale and paper, the paper's settings as plain data.
     """
 
     scale: str
     papers: list[str]
+    judged: list[str]
     device: str
     environment: str
     scales: Mapping[str, Mapping[str, Mapping[str, Any]]]
@@ -118,6 +126,8 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
             )
     known = scales(root)
     check_scale(top["scale"], known, f"{file}: scale = {json.dumps(top['scale'])}")
+    for index, name in enumerate(top["judged"]):
+        check_scale(name, known, f"{file}: judged.{index} = {json.dumps(name)}")
     resolved = {scale: _resolve(root, scale, theirs) for scale in known}
     return Config(**top, scales=resolved)
 

@@ -16,7 +16,6 @@ from diffmbrl.pipeline.rule import fill
 from diffmbrl.pipeline.workflow import Bound, Workflow
 
 KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
-WIDEST_FIRST = ("paper", "cartpole", "laptop")  # others count only where asked for
 TEXTS = ("id", "place", "statement", "verdict", "reason", "interval", "test", "figure", "tables")
 _PART = re.compile(rf"(.*?) ({'|'.join(KINDS)}) \((.*)\)", re.S)
 NUMBERS = ("estimate", "low", "high", "p", "power")
@@ -115,7 +114,7 @@ def of_paper(work: Workflow, paper: str, scale: str | None = None) -> list[Judge
     Raises:
         UserError: there is no table; the message says which command makes it.
     """
-    scales = [scale] if scale else [s for s in WIDEST_FIRST if s in work.config.scales]
+    scales = [scale] if scale else work.config.judged
     homes = list(dict.fromkeys(work.config.home_of(paper, s) for s in scales))
     tables = {home: table_of(work, paper, home) for home in homes}
     found = {home: _read(work, paper, home) for home in homes if tables[home].is_file()}
@@ -178,8 +177,8 @@ def _widest(rows: Sequence[Judged]) -> Judged:
 
 def _read(work: Workflow, paper: str, scale: str) -> list[Judged]:
     path, config = table_of(work, paper, scale), work.config
-    widest = WIDEST_FIRST[0]
-    same = widest in config.scales and config.home_of(paper, widest) == scale
+    widest = config.judged[0]
+    same = config.home_of(paper, widest) == scale
     label = f"{scale} = {widest}" if same and scale != widest else scale
     with open(path, encoding="utf-8", newline="") as file:
         table = csv.DictReader(file)
