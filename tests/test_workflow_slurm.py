@@ -60,7 +60,7 @@ def submit(project: Project, *arguments: str, **variables: str) -> subprocess.Po
 
 def finished(project: Project, head: subprocess.Popen) -> str:
     """What a Snakemake that ended well had said."""
-    code = head.wait(timeout=600)
+    code = head.wait(timeout=1200)
     said = (project.root / "said.log").read_text()
     assert code == 0, said[-4000:]
     return said
@@ -231,7 +231,7 @@ def test_a_requeued_job_goes_on_in_the_middle_of_training(slurm, tmp_path):
 
 @pytest.mark.soak
 def test_a_papers_smoke_scale_gives_the_bytes_of_a_build_without_slurm(slurm, tmp_path):
-    smoke = ["implicit", "--config", "scale=smoke", "device=cpu"]
+    smoke = ["rpg", "--config", "scale=smoke", "device=cpu"]
     here = copy_of_the_project(tmp_path / "here")
     here.snakemake(*smoke)
     project = copy_of_the_project(tmp_path / "p")
