@@ -27,7 +27,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 PROMOTES = ("test_rpg_",)  # code that rests on numpy's rank promotion
 CACHE_LIMIT = 500_000_000  # bytes; the programs of one state of the code are a tenth of it
 LONGEST = "test_workflow_"
-QUICKLY = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+QUICKLY = {
+    "xla_backend_optimization_level": 0,
+    "xla_cpu_use_fusion_emitters": False,
+    "xla_llvm_disable_expensive_passes": True,
+}
 _options = compiler.get_compile_options
 
 
