@@ -108,14 +108,14 @@ def processes(what: str, runs: int, seconds: float) -> float:
     return sum(float(process.communicate()[0]) for process in started)
 
 
-def sac_in(task: str) -> tuple[Training, learning.Learner]:
+def sac_in(task: str) -> Training:
     """SAC of two layers of 64, batch 64, in a task of MuJoCo."""
     env = setup.environment(task)
     agent = sac.SAC(env.observation_dim, env.action_dim)
     learner = learning.Learner(
         agent, setup.estimator("sac"), 0, 0, env.terminates, 1000, state_dim=env.state_dim
     )
-    return Training(learner, env, SCHEDULE), learner
+    return Training(learner, env, SCHEDULE)
 
 
 def begun(training: Training, runs: int) -> Loop:
@@ -127,7 +127,8 @@ def begun(training: Training, runs: int) -> Loop:
 
 def steps(task: str, runs: int, seconds: float) -> float:
     """Steps a second, each with an update, of several runs of SAC in one program."""
-    training, learner = sac_in(task)
+    training = sac_in(task)
+    learner = training.learner
 
     def step(_, loop):
         key = jax.random.fold_in(loop.key, 1)
@@ -142,7 +143,8 @@ def steps(task: str, runs: int, seconds: float) -> float:
 
 def usual(task: str, seconds: float) -> float:
     """The same of one run as it is usually written: Python steps gymnasium's environment."""
-    training, learner = sac_in(task)
+    training = sac_in(task)
+    learner = training.learner
     state = jax.tree.map(lambda leaf: leaf[0], begun(training, 1)).learner
     task_of: Any = training.env
     env = gymnasium.make(task_of.name)

@@ -94,41 +94,29 @@ CARTPOLE_NOTE = (
     "rates=cartpole.agents",
 )
 RUNS = "{agent}_{variant}_lr{inner_lr}_tau{tau}.parquet"
+TRAINED = (  # what every training of the two-state MDP is set by
+    "seeds",
+    "norm_bounds",
+    "norm_bound_max",
+    "sigmas",
+    "sigma_exponents",
+    "steps",
+    "learning_rate",
+    "alpha",
+    "projections",
+)
 
 RULES = (
     Rule(
         "omd.tabular",
         outputs={name: f"results/tabular_{name}.parquet" for name in TABULAR},
-        settings=keys(
-            "tabular",
-            "seeds",
-            "norm_bounds",
-            "norm_bound_max",
-            "sigmas",
-            "sigma_exponents",
-            "steps",
-            "learning_rate",
-            "alpha",
-            "projections",
-            "adjoints",
-        ),
+        settings=keys("tabular", *TRAINED, "adjoints"),
         threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "omd.constraint",
         outputs={"runs": "results/tabular_constraint.parquet"},
-        settings=keys(
-            "tabular",
-            "seeds",
-            "norm_bounds",
-            "norm_bound_max",
-            "sigmas",
-            "sigma_exponents",
-            "steps",
-            "learning_rate",
-            "alpha",
-            "projections",
-        ),
+        settings=keys("tabular", *TRAINED),
         threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
