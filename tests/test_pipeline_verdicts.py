@@ -17,12 +17,18 @@ from diffmbrl.stats import claims
 
 ROOT = Path(__file__).parents[1]
 OMD = Path("data/stats/{}/omd/claims.csv")
+
+
+def untested(why):
+    return lambda: claims.Verdict("not tested", why)
+
+
 ROWS = (
     claims.Claim("X1", "figure 1", "a|b <i> and *c*", lambda: claims.above([3, 3.1, 2.9], 0, 1),
                  figure="fig_omd_2"),
     claims.Claim("X2", "theorem 1", "x is small.", lambda: claims.holds(1.0, 0.1, 9, "x")),
     claims.Claim("X3", "section 2", "y", lambda: claims.above([-1.0, 2.0, 0.3], 0, 1)),
-    claims.Claim("X4", "section 3", "z", "needs a robot"),
+    claims.Claim("X4", "section 3", "z", untested("needs a robot")),
 )  # fmt: skip
 
 
@@ -57,7 +63,7 @@ def test_verdicts_are_those_of_the_table(work):
 
 
 def test_the_widest_scale_at_which_a_claim_is_tested_counts(work):
-    judge([claims.Claim("X1", "figure 1", "a", "no runs"),
+    judge([claims.Claim("X1", "figure 1", "a", untested("no runs")),
            claims.Claim("X3", "section 2", "y", lambda: claims.above([3, 3.1, 2.9], 0, 1))],
           "paper")  # fmt: skip
     judge(ROWS, "smoke")

@@ -290,6 +290,26 @@ def test_variance_claims_follow_their_data(effect, verdict):
     assert claims.variance_by_h(wobble).verdict == verdict
 
 
+def test_runs_that_diverged_are_counted_not_left_out():
+    runs = run_table(
+        area=lambda row: 1.0,
+        ratio=lambda row: 2.0,
+        first=lambda row: -20.0,
+        final=lambda row: -10.0,
+    )
+    runs.loc[(runs["seed"] == 0) & (runs["sn"] == "both"), ["area", "ratio"]] = np.nan
+    swap = runs[runs["horizon"] == 20].replace({"sn": {"both": "hidden"}})
+    swap = swap.rename(columns={"sn": "model"})
+    for found in (
+        claims.variance(runs, swap),
+        claims.keeps_returns(runs),
+        claims.returns_by_h(runs),
+        claims.variance_by_h(runs),
+    ):
+        assert found.verdict == "inconclusive"
+        assert "1 of 5 values are not finite (runs that diverged)" in found.reason
+
+
 def test_returns_claims_follow_their_data():
     def area(row):
         lost = 5.0 * (row["sn"] == "both") * (row["horizon"] == 1)
@@ -368,6 +388,8 @@ def test_convergence_claim_sees_what_normalisation_adds_beyond():
     assert claims.converges(table).verdict == "agrees"
     beyond = table.assign(grad_square=table["grad_square"] * (1 + 9 * (table["target"] > 0)))
     assert claims.converges(beyond).verdict == "disagrees"
+    lost = table.assign(diverged=table.index == 5)
+    assert "without 1 of 60 runs, which diverged" in claims.converges(lost).reason
 
 
 def test_what_policies_lose_at_the_hardest_floor_is_judged():

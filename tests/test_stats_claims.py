@@ -94,7 +94,7 @@ def test_a_claim_over_several_places():
 def test_the_stage_follows_its_tables(tmp_path):
     made = (
         claims.Claim("X1", "section 1", "x is positive", judge, ("runs",), "fig_x_1"),
-        claims.Claim("X2", "section 2", "images", "needs images"),
+        claims.Claim("X2", "section 2", "images", judge, ("images",)),
     )
     verdicts = []
     for shift in (-9, 0, 9):

@@ -23,7 +23,8 @@ def finals(runs: pd.DataFrame, evaluations: int) -> pd.DataFrame:
     for _, part in runs.groupby([*ARM, *RATES, "seed"], sort=True):
         last = part.sort_values("step").tail(evaluations)
         row = last.iloc[-1][[*ARM, *RATES, "seed", "diverged"]].to_dict()
-        rows.append({**row, "eval_return": last["eval_return"].mean()})
+        ends = {"steps": last["step"].max(), "eval_return": last["eval_return"].mean()}
+        rows.append({**row, **ends})
     frame = pd.DataFrame(rows)
     score = frame.groupby([*ARM, *RATES], sort=True)["eval_return"].mean().reset_index()
     best = score.sort_values("eval_return", ascending=False, kind="stable").groupby(ARM).first()

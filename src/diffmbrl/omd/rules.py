@@ -270,6 +270,7 @@ RULES = (
             "eigenvalues": "omd.curvature.eigenvalues",
             "answers": "omd.curvature.answers",
             "zero_shot": "omd.zero_shot.runs",
+            "control": "omd.control_summary.runs",
         },
         outputs={"claims": "stats/claims.csv"},
     ),

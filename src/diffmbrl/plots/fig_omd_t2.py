@@ -43,6 +43,8 @@ def draw_still(finals: pd.DataFrame, axes, looks: Mapping[str, Mapping]):
     rows = finals[finals["experiment"].isin(["width", "selection"])]
     for agent, look in looks.items():
         part = rows[rows["agent"] == agent]
+        if part.empty:
+            continue  # no place in the legend
         for dead, face in ((False, look["color"]), (True, "none")):
             one = part[(part["still"] == 1) == dead]
             axes.scatter(

@@ -15,7 +15,7 @@ from scipy import stats
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.rpg.aggregate import paired
 from diffmbrl.stats import claims
-from diffmbrl.stats.claims import Claim, Verdict, above, below, every, holds, same
+from diffmbrl.stats.claims import Claim, Verdict, above, below, every, holds, less, same
 
 MUJOCO = ("inverted_pendulum", "inverted_double_pendulum", "hopper", "half_cheetah", "walker2d",
           "ant")  # fmt: skip
@@ -69,7 +69,7 @@ def variance(runs: pd.DataFrame, swap: pd.DataFrame) -> Verdict:
     for task, part in _dp(runs).groupby("task"):
         parts[f"{task}, trained agents"] = _variance_at(part, part["horizon"].max())
         fitted = swap[swap["task"] == task].pivot(index="seed", columns="model", values="ratio")
-        change = _log_ratio(fitted["hidden"], fitted["none"]).dropna()
+        change = _log_ratio(fitted["hidden"], fitted["none"])
         parts[f"{task}, only the model fitted anew"] = below(change, 0, FACTOR)
     return every(parts) if parts else NOTHING
 
@@ -105,10 +105,10 @@ def model_free(runs: pd.DataFrame) -> Verdict:
     plain = runs[_arm(runs, "none")]
 
     def one(part: pd.DataFrame) -> Verdict:
-        ours = part[(part["estimator"] == "rp_dp") & (part["horizon"] == 3)].set_index("seed")
-        other = part[part["estimator"] == "sac"].set_index("seed")
-        change = (ours["area"] - other["area"]).dropna() / _span(runs, part["task"].iloc[0])
-        return above(change, -MARGIN, MARGIN)
+        areas = part.set_index("seed")["area"]
+        ours = ((part["estimator"] == "rp_dp") & (part["horizon"] == 3)).to_numpy()
+        change = less(areas[ours], areas[(part["estimator"] == "sac").to_numpy()])
+        return above(change / _span(runs, part["task"].iloc[0]), -MARGIN, MARGIN)
 
     return _each_task(plain, one)
 
@@ -141,15 +141,18 @@ def accurate(theory: pd.DataFrame, horizon: pd.DataFrame) -> Verdict:
 def converges(convergence: pd.DataFrame) -> Verdict:
     """R9: is |grad J|^2 explained by progress, bias and noise; does SN add anything beyond them?"""
     parts: Parts = {}
-    for task, part in convergence[~convergence["diverged"]].groupby("task"):
-        runs = part.assign(beyond=np.log10(part["grad_square"] / part["predicted"]))
+    for task, part in convergence.groupby("task"):
+        runs = part[~part["diverged"]]
+        lost = len(part) - len(runs)
+        place = f"{task}, without {lost} of {len(part)} runs, which diverged" if lost else str(task)
+        runs = runs.assign(beyond=np.log10(runs["grad_square"] / runs["predicted"]))
         found = [_rank(p["predicted"], p["grad_square"]) for _, p in runs.groupby("seed")]
-        parts[f"{task}: rank correlation of measured and predicted"] = above(found, 0.5, 0.2)
+        parts[f"{place}: rank correlation of measured and predicted"] = above(found, 0.5, 0.2)
         keys = ["seed", "horizon", "batch"]
         plain = runs[runs["sn"] == "none"].set_index(keys)["beyond"]
         other = runs[runs["sn"] != "none"].groupby(keys)["beyond"].mean()
-        change = (other - plain).dropna().groupby("seed").mean()
-        parts[f"{task}: log10 of what SN adds beyond"] = same(change, FACTOR)
+        change = less(other, plain).groupby("seed").mean()
+        parts[f"{place}: log10 of what SN adds beyond"] = same(change, FACTOR)
     return every(parts)
 
 
@@ -209,16 +212,17 @@ def _arm(runs: pd.DataFrame, sn: str) -> pd.Series:
 
 
 def _changes(runs: pd.DataFrame, column: str, change: Callable) -> pd.DataFrame:
-    """From no normalisation to both, by h and seed; without runs that diverged."""
-    return paired(runs, column, _arm(runs, "both"), _arm(runs, "none"), change).dropna()
+    """From no normalisation to both, by h and seed; NaN where either run diverged."""
+    return paired(runs, column, _arm(runs, "both"), _arm(runs, "none"), change)
 
 
 def _contrast(changes: pd.DataFrame) -> pd.Series:
     """The change at the longest h less that at the shortest, by seed."""
-    table = changes.pivot(index="seed", columns="horizon", values="change")
-    if table.shape[1] < 2:
+    h = changes["horizon"]
+    if h.nunique() < 2:
         return pd.Series(dtype=float)
-    return (table[table.columns.max()] - table[table.columns.min()]).dropna()
+    by_seed = changes.set_index("seed")["change"]
+    return less(by_seed[(h == h.max()).to_numpy()], by_seed[(h == h.min()).to_numpy()])
 
 
 def _variance_at(runs: pd.DataFrame, h: int) -> Verdict:

@@ -66,8 +66,7 @@ class Claim:
         id: such as `I17`.
         place: where it stands in the paper.
         statement: what it says, in our words.
-        judge: gives a verdict from the tables, which it is called with by name; a text instead says
-            why the claim is not tested here.
+        judge: gives a verdict from the tables, which it is called with by name.
         tables: inputs of the stage that the judge reads.
         figure: name of the figure's rule, such as `fig_implicit_2`; empty where none shows it.
     """
@@ -75,20 +74,20 @@ class Claim:
     id: str
     place: str
     statement: str
-    judge: Callable[..., Verdict] | str
+    judge: Callable[..., Verdict]
     tables: tuple[str, ...] = ()
     figure: str = ""
 
     def verdict(self, found: Mapping[str, pd.DataFrame]) -> Verdict:
-        """The verdict from all tables of the stage."""
-        if isinstance(self.judge, str):
-            return Verdict("not tested", self.judge)
+        """The verdict from the tables of the stage; a scale may lack some."""
+        if set(self.tables) - set(found):
+            return Verdict("not tested", "this scale has no such runs")
         return self.judge(**{name: found[name] for name in self.tables})
 
 
 def write(claims: Sequence[Claim], job: Job) -> None:
     """The stage: judges every claim and writes `claims.csv`, one row per claim."""
-    found = {name: pd.concat(map(_read, paths)) for name, paths in job.inputs.items()}
+    found = {name: pd.concat(map(_read, paths)) for name, paths in job.inputs.items() if paths}
     rows = [
         {
             "id": claim.id,
@@ -198,6 +197,18 @@ def holds(worst: float, bar: float, n: int, what: str) -> Verdict:
     return Verdict(
         kind, text, worst, interval="none: every instance counts", n=n, test="worst case"
     )
+
+
+def less(one: pd.Series, other: pd.Series) -> pd.Series:
+    """Differences of paired runs, such as of equal seeds, where both were run.
+
+    Where either diverged the difference is NaN: it is counted, and keeps a claim from a verdict.
+
+    Args:
+        one, other: values, by what pairs them (the index, each entry once).
+    """
+    both = pd.concat([one, other], axis=1, join="inner", keys=["one", "other"])
+    return both["one"] - both["other"]
 
 
 def every(parts: Mapping[str, Verdict]) -> Verdict:

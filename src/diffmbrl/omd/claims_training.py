@@ -1,6 +1,7 @@
-"""Judges of the claims about CartPole.
+"""Judges of the claims about training: CartPole, and HalfCheetah.
 
-They read one row per run (`omd.finals`), at the pair of rates that was selected on other seeds.
+They read one row per run: of `omd.finals`, at the pair of rates that was selected on other seeds;
+of `omd.control_summary`, at the best pair.
 """
 
 from dataclasses import replace
@@ -10,10 +11,11 @@ import pandas as pd
 
 from diffmbrl.omd.claims_tabular import solved_rates
 from diffmbrl.omd.finals import selected
-from diffmbrl.stats.claims import Kind, Verdict, above, below, every, same, share
+from diffmbrl.stats.claims import Kind, Verdict, above, below, every, less, same, share
 
 NEAR = 475  # of 500
 FULL, PUBLISHED = 100_000, 200_000  # steps from which a run counts as long; the paper's
+FULL_CONTROL, PUBLISHED_CONTROL = 500_000, 1_000_000
 MATTERS = 50  # a difference of returns that matters: a tenth of the optimum
 SMALL, LARGE = (1, 2, 3, 4), (6, 12)
 PAIRS = 6  # of rates, of which the paper takes the best one for each setting
@@ -44,30 +46,29 @@ def _by_width(finals: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["experiment"] == first]
 
 
-def _returns(rows: pd.DataFrame, agent: str, axis: str) -> pd.DataFrame:
-    """Returns by seed and axis."""
-    part = rows[rows["agent"] == agent]
-    return part.pivot(index="seed", columns=axis, values="eval_return")
+def _returns(rows: pd.DataFrame, agent: str, axis: str) -> pd.Series:
+    """Returns by axis and seed."""
+    return rows[rows["agent"] == agent].set_index([axis, "seed"])["eval_return"]
 
 
 def _ahead(rows: pd.DataFrame, one: str, other: str, axis: str) -> Verdict:
-    """Whether an agent's return is above another's, mean over an axis, paired by seed."""
-    gap = _returns(rows, one, axis) - _returns(rows, other, axis)
-    gap = gap.dropna(axis=1, how="all").dropna()
-    means = ", ".join(f"{name}: {x:.0f}" for name, x in gap.mean().items())
-    verdict = above(gap.mean(axis=1), 0, MATTERS)
-    return verdict.because(f"mean over {axis} of {one} minus {other} ({means})")
+    """Whether an agent's return is above another's at each value of an axis, paired by seed."""
+    returns = {agent: _returns(rows, agent, axis) for agent in (one, other)}
+    if missing := [agent for agent, found in returns.items() if found.empty]:
+        return Verdict("not tested", f"{' and '.join(missing)}: not run")
+    gaps = less(returns[one], returns[other])
+    at = gaps.index.get_level_values(axis)
+    values = sorted(rows[axis].unique())
+    return every({f"{axis} {value}": above(gaps[at == value], 0, MATTERS) for value in values})
 
 
-def _too_short(finals: pd.DataFrame) -> Verdict | None:
+def _too_short(runs: pd.DataFrame, full: int = FULL, published: int = PUBLISHED) -> Verdict | None:
     """Why runs cannot tell what training ends with, None where they can."""
-    steps = int(finals["steps"].max())
-    if steps >= FULL:
+    steps = int(runs["steps"].max())
+    if steps >= full:
         return None
-    text = (
-        f"runs of {steps:,} steps do not tell what {PUBLISHED:,} end with; scale paper runs those"
-    )
-    return Verdict("not tested", text)
+    text = f"runs of {steps:,} steps do not tell what {published:,} end with"
+    return Verdict("not tested", f"{text}; scale paper runs those")
 
 
 def _near(finals: pd.DataFrame, agents: tuple[str, ...], widths: tuple[int, ...]) -> Verdict:
@@ -75,15 +76,15 @@ def _near(finals: pd.DataFrame, agents: tuple[str, ...], widths: tuple[int, ...]
         return short
     rows, parts = _by_width(finals), {}
     for agent in agents:
-        table = _returns(rows, agent, "width")
-        if table.empty:
+        returns = _returns(rows[rows["width"].isin(widths)], agent, "width")
+        if returns.empty:
             parts[agent] = Verdict("not tested", "it was not run")
-        for width in (w for w in widths if w in table):
+        for width, ends in returns.groupby(level="width"):
             runs = finals[(finals["agent"] == agent) & (finals["width"] == width)]
             tried = len(runs[["inner_lr", "tau"]].drop_duplicates())
-            verdict = above(table[width].dropna(), NEAR, NEAR / 20)
+            verdict = above(ends, NEAR, NEAR / 20)
             parts[f"{agent}, width {width}"] = _of_all_pairs(verdict, tried)
-    return every(parts) if parts else Verdict("not tested", "no such width was run")
+    return every(parts)
 
 
 def _of_all_pairs(verdict: Verdict, tried: int) -> Verdict:
@@ -125,10 +126,11 @@ def vep_fails(finals: pd.DataFrame) -> Verdict:
     """O15."""
     if short := _too_short(finals):
         return short
-    table = _returns(_reported(finals, "distractors"), "vep", "distractors")
-    if table.empty:
+    returns = _returns(_reported(finals, "distractors"), "vep", "distractors")
+    if returns.empty:
         return Verdict("not tested", "VEP was not run with distractors")
-    return every({f"{n} distractors": below(table[n].dropna(), 50, 50) for n in table})
+    by_count = returns.groupby(level="distractors")
+    return every({f"{n} distractors": below(ends, 50, 50) for n, ends in by_count})
 
 
 def worse_than_random(finals: pd.DataFrame) -> Verdict:
@@ -146,10 +148,7 @@ def worse_than_random(finals: pd.DataFrame) -> Verdict:
 def above_mle(finals: pd.DataFrame) -> Verdict:
     """O17."""
     rows = _by_width(finals)
-    rows = rows[rows["width"].isin((1, 3))]
-    widths = sorted(rows["width"].unique())
-    parts = {f"width {w}": _ahead(rows[rows["width"] == w], "omd", "mle", "width") for w in widths}
-    return every(parts) if parts else Verdict("not tested", "neither width was run")
+    return _ahead(rows[rows["width"].isin((1, 3))], "omd", "mle", "width")
 
 
 def constant_velocity(finals: pd.DataFrame, predictions: pd.DataFrame) -> Verdict:
@@ -187,10 +186,9 @@ def _ablated(finals: pd.DataFrame, axis: str, value: object) -> pd.Series | None
     rows = finals[finals["experiment"] == "ablation"]
     others = [name for name in DEFAULT if name != axis]
     rows = rows[(rows[others] == pd.Series(DEFAULT)[others]).all(axis=1)]
-    table = rows.pivot(index="seed", columns=axis, values="eval_return")
-    if value not in table or DEFAULT[axis] not in table:
-        return None
-    return (table[value] - table[DEFAULT[axis]]).dropna()
+    returns = rows.set_index("seed")["eval_return"]
+    ours, usual = (returns[(rows[axis] == x).to_numpy()] for x in (value, DEFAULT[axis]))
+    return less(ours, usual) if len(ours) and len(usual) else None
 
 
 def _no_difference(finals: pd.DataFrame, options: dict[str, tuple[str, object]]) -> Verdict:
@@ -280,6 +278,31 @@ def as_selected_in_the_paper(selections: pd.DataFrame) -> Verdict:
     worst = ends.loc[ends["mean"].idxmin()]
     n = int(worst["n"])
     return Verdict(kind, text, worst["mean"], worst["low"], worst["high"], "99% t", n)
+
+
+def more_useful_models(control: pd.DataFrame) -> Verdict:
+    """O29: OMD's return less MLE's, by width and distractors, each with its better K."""
+    rows = control[control["task"] == "half_cheetah"]
+    if rows.empty:
+        return Verdict("not tested", "HalfCheetah was not run")
+    if short := _too_short(rows, FULL_CONTROL, PUBLISHED_CONTROL):
+        return short
+    parts = {}
+    for (width, distractors), part in rows.groupby(["width", "distractors"]):
+        place = f"width {width}, {distractors} distractors"
+        if part["agent"].nunique() < 2:
+            parts[place] = Verdict("not tested", f"only {part['agent'].iloc[0]} was run")
+            continue
+        omd, mle = (_at_its_best(part[part["agent"] == agent]) for agent in ("omd", "mle"))
+        parts[place] = above(less(omd, mle), 0, abs(mle.mean()) / 10)
+    return every(parts)
+
+
+def _at_its_best(runs: pd.DataFrame) -> pd.Series:
+    """Returns by seed with the K of the highest mean; NaN where a run diverged."""
+    returns = runs["eval_return"].where(~runs["diverged"])
+    table = returns.groupby([runs["inner_steps"], runs["seed"]]).first()
+    return table.loc[table.groupby(level="inner_steps").mean().idxmax()]
 
 
 def outlook(saddle: pd.DataFrame, zero_shot: pd.DataFrame) -> Verdict:
