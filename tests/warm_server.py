@@ -32,8 +32,8 @@ REFUSED = 255
 LIBRARIES = (
     "jax.numpy", "equinox", "optax", "flax.linen", "pandas", "pyarrow.parquet", "gymnasium",
     "mujoco", "scipy.stats", "scipy.optimize", "scipy.sparse.linalg", "matplotlib.pyplot",
-    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "pydantic", "tqdm",
-    "snakemake.cli", "snakemake.api", "dvc.cli",
+    "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf", "seaborn", "pydantic",
+    "tqdm", "snakemake.cli", "snakemake.api", "dvc.cli",
 )  # fmt: skip
 # Read while libraries are imported: a command with others than the server's is not for it.
 READ_EARLY = re.compile("(JAX|NPY|OPENBLAS_CORE|GLIBC|LD|MPL|ONEDNN|ARROW)")

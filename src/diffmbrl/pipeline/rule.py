@@ -36,7 +36,8 @@ class Rule:
             settings, each by its last part or as `name=key`, with wildcards in braces; `{scale}`
             alone stands for the scale's name. Wildcards are given too, always.
         over: from the paper's settings, the wildcards' values of every job; None: one job.
-        facts: by setting, the registry of whose entries the stage is given labels and the like.
+        facts: by setting, the registry of whose entries the stage is given labels and the like:
+            of those that the paper's settings of that name hold, or of all if it has none.
         threads: how many cores a job can use, for a job's wildcards.
         memory: in MB, what a job asks of a cluster; None: by what manifests report.
         minutes: the same of its time.

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from diffmbrl import numerics, registry
+import diffmbrl.pinned  # noqa: F401  (jobs inherit the pins)
+from diffmbrl import registry
 from diffmbrl.config import Config, load, lookup
 from diffmbrl.errors import UserError
 from diffmbrl.layout import LAYOUT
@@ -33,7 +34,6 @@ def begin(overrides: Mapping[str, Any], theirs: Any) -> "Workflow":
     Raises:
         UserError: something is not as it must be; one line says what.
     """
-    numerics.pin()
     snakemake.check(theirs)
     workflow = Workflow(load(".", overrides), snakemake.submits(theirs))
     os.environ[processes.PARENT] = str(os.getpid())
@@ -229,7 +229,9 @@ class Bound:
         for name, key in self.rule.keys.items():
             given[name] = lookup(values, fill(key, wildcards))
         for name, folder in self.rule.facts.items():
-            given[name] = registry.facts(folder)
+            facts = registry.facts(folder)
+            run = values.get(name, facts)
+            given[name] = {entry: facts[entry] for entry in facts if entry in run}
         return given
 
     def _strings(self, wildcards: Wildcards) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 from diffmbrl import tables
 from diffmbrl.pipeline.stage import Job
@@ -119,7 +119,7 @@ def above(values: ArrayLike, bar: float, relevant: float, unit: str = "") -> Ver
     if broken := _unusable(x):
         return broken
     mean, low, high = t_interval(x)
-    p = float(stats.ttest_1samp(x, bar).pvalue) if np.ptp(x) > 0 else float(mean == bar)
+    p = _t_test(x, bar)
     deviation = float(np.std(x, ddof=1))
     kind: Kind = "agrees" if low > bar else "disagrees" if high < bar else "inconclusive"
     text = f"{mean:.3g}{unit} [{low:.3g}, {high:.3g}] against {bar:g}{unit}, n = {len(x)}"
@@ -151,7 +151,7 @@ def same(values: ArrayLike, margin: float, unit: str = "") -> Verdict:
     text = f"{mean:.3g}{unit} [{low:.3g}, {high:.3g}], margin {margin:g}{unit}, n = {len(x)}"
     if kind == "inconclusive":
         text += "; " + _settles(deviation, margin, f"a difference of {margin:g}{unit}")
-    p = float(stats.ttest_1samp(x, 0).pvalue) if np.ptp(x) > 0 else float(mean == 0)
+    p = _t_test(x, 0)
     power = t_power(len(x), deviation, margin)
     return Verdict(kind, text, mean, low, high, "99% t", len(x), "equivalence by t", p, power)
 
@@ -171,11 +171,12 @@ def share(successes: int, n: int, bar: float, relevant: float) -> Verdict:
     kind: Kind = "agrees" if low > bar else "disagrees" if high < bar else "inconclusive"
     text = f"{successes} of {n} [{low:.3g}, {high:.3g}] against {bar:g}"
     truth = min(bar + relevant, 1.0)
-    power = binomial_power(n, bar, truth)
+    power = float(binomial_power(n, bar, truth))
     if kind == "inconclusive":
-        wanted = (m for m in range(n + 1, 1001) if binomial_power(m, bar, truth) >= POWER)
-        more = next(wanted, None)
-        text += f"; {more} runs would tell {truth:g}" if more else "; 1,000 runs would not tell"
+        sizes = np.arange(n + 1, 1001)
+        enough = sizes[binomial_power(sizes, bar, truth) >= POWER]
+        more = f"{enough[0]} runs would tell {truth:g}" if len(enough) else ""
+        text += f"; {more or '1,000 runs would not tell'}"
     p = float(stats.binomtest(successes, n, bar).pvalue)
     kinds = ("99% Clopper-Pearson", n, "exact binomial")
     return Verdict(kind, text, successes / n, low, high, *kinds, p, power)
@@ -248,8 +249,17 @@ def t_interval(values: ArrayLike, level: float = LEVEL) -> tuple[float, float, f
     """Mean and Student's t interval of independent values, at least two of them."""
     x = np.asarray(values, dtype=float)
     mean, error = float(x.mean()), float(x.std(ddof=1) / math.sqrt(len(x)))
-    half = float(stats.t.ppf((1 + level) / 2, len(x) - 1)) * error
+    half = float(special.stdtrit(len(x) - 1, (1 + level) / 2)) * error
     return mean, mean - half, mean + half
+
+
+def _t_test(values: np.ndarray, bar: float) -> float:
+    """Two-sided p of Student's t test that the mean is at a bar."""
+    if np.ptp(values) == 0:
+        return float(values.mean() == bar)
+    n = len(values)
+    t = (values.mean() - bar) / (values.std(ddof=1) / math.sqrt(n))
+    return float(2 * special.stdtr(n - 1, -abs(t)))
 
 
 def binomial_interval(successes: int, n: int, level: float = LEVEL) -> tuple[float, float]:
@@ -262,15 +272,15 @@ def t_power(n: int, deviation: float, effect: float, level: float = LEVEL) -> fl
     """Probability that a t interval of n values excludes a bar that is `effect` away."""
     if deviation == 0:
         return 1.0
-    cut = stats.t.ppf((1 + level) / 2, n - 1)
-    return float(stats.nct.sf(cut, n - 1, abs(effect) / deviation * math.sqrt(n)))
+    cut = special.stdtrit(n - 1, (1 + level) / 2)
+    return 1 - float(special.nctdtr(n - 1, abs(effect) / deviation * math.sqrt(n), cut))
 
 
-def binomial_power(n: int, bar: float, truth: float) -> float:
+def binomial_power(n: ArrayLike, bar: float, truth: float) -> np.ndarray:
     """Probability that the exact interval of n tries lies above a bar, if `truth` is so."""
     # low(k) > bar exactly where k or more successes have a probability below (1 - LEVEL) / 2.
-    k = int(stats.binom.isf((1 - LEVEL) / 2, n, bar)) + 1
-    return float(stats.binom.sf(k - 1, n, truth))
+    k = stats.binom.isf((1 - LEVEL) / 2, n, bar) + 1
+    return stats.binom.sf(k - 1, n, truth)
 
 
 def values_needed(deviation: float, effect: float) -> int | None:
