@@ -1,6 +1,7 @@
 """The studies: exact references, rows of the tables, and the theory's slopes where known."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -461,3 +462,22 @@ def test_nudges_move_the_action_before_the_tanh():
     before = jnp.arctanh(policy.sample(s, eps)[0])
     np.testing.assert_allclose(moved, jnp.tanh(before + nudge), rtol=1e-6)
     assert log_prob == 0
+
+
+def test_a_models_jacobian_is_held_against_the_true_one_in_observations():
+    class World(NamedTuple):
+        slope: float
+        scale: float
+        noise_scale: jax.Array = jnp.zeros(1)
+
+        def observe(self, s):
+            return self.scale * s[:1]  # of the true state the observation is a part
+
+        def step(self, s, a, noise):
+            return s + self.slope * a[0] * jnp.ones(s.shape)
+
+    actions = jnp.arange(3.0)[:, None]
+    one, two = jnp.zeros((3, 1)), jnp.ones((3, 2))
+    right = gradients.jacobian_error(World(6.0, 1.0), World(2.0, 3.0), one, two, actions)
+    assert right == 0
+    assert gradients.jacobian_error(World(9.0, 1.0), World(2.0, 3.0), one, two, actions) == 0.5

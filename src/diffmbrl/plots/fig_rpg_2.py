@@ -7,7 +7,8 @@ from diffmbrl.plots import rpg, style
 from diffmbrl.rpg.aggregate import at_the_end
 
 ERROR = "model error after h steps\n(normalised states)"
-MEASURES = {**rpg.MEASURES, "model_error_h": (ERROR, True)}
+JACOBIAN = "relative error of the model's\nJacobian by the action"
+MEASURES = {**rpg.MEASURES, "model_error_h": (ERROR, True), "jacobian_error": (JACOBIAN, True)}
 
 
 def draw(rows: pd.DataFrame, axes, measure: str, log: bool):
@@ -26,7 +27,7 @@ def run(job: Job) -> None:
     frame = pd.read_csv(job.input("gradients"))
     frame = at_the_end(frame[frame["estimator"] == "rp_dp"])
     names = rpg.tasks(frame, s["tasks"])
-    figure, axes = style.panels(len(names), len(MEASURES), (2.5, 2.2))
+    figure, axes = style.panels(len(names), len(MEASURES), (2.3, 2.2))
     for row, (task, label) in zip(axes, names.items(), strict=True):
         for ax, (measure, (title, log)) in zip(row, MEASURES.items(), strict=True):
             draw(frame[frame["task"] == task], ax, measure, log).set_title(title, fontsize=9)

@@ -156,7 +156,14 @@ class Study(NamedTuple):
             "action_trace": actions.trace,
             "action_square": jnp.sum(actions.mean**2),
             **self._model_errors(snapshot, learned),
+            "jacobian_error": jacobian_error(learned, true, *self._few_starts(segments)),
         }
+
+    def _few_starts(self, segments: tuple[Segment, Segment]) -> tuple[Array, Array, Array]:
+        """First states, as model and true dynamics have them, and first actions."""
+        few = slice(self.plan["true_samples"])
+        ours, real = segments
+        return ours.states[few, 0], real.states[few, 0], real.actions[few, 0]
 
     def _true_world(self, snapshot: snapshots.Snapshot) -> TrueWorld:
         state = snapshot.learner
@@ -231,6 +238,35 @@ class Study(NamedTuple):
         stored, h = snapshot.segments, max(1, self.training.learner.h)
         return {f"model_error_{name}": open_loop_error(world, stored, steps)
                 for name, steps in (("1", 1), ("h", h))}  # fmt: skip
+
+
+def jacobian_error(
+    learned,
+    true,
+    ours: Float[Array, "b s"],
+    real: Float[Array, "b d"],
+    actions: Float[Array, "b a"],
+) -> Float[Array, ""]:
+    """Error of the model's Jacobian of the next normalised observation by the action.
+
+    Root mean square of the Frobenius norm, relative to that of the true Jacobian. By the action,
+    since the true state need not be the observation.
+
+    Args:
+        learned, true: worlds.
+        ours, real: the same states, as either world has them.
+        actions: taken there.
+    """
+
+    def jacobian(world, s, a):
+        quiet = jnp.zeros_like(world.noise_scale)
+        return jax.jacrev(lambda a: world.observe(world.step(s, a, quiet)))(a)
+
+    found, there = (
+        jax.vmap(partial(jacobian, world))(states, actions)
+        for world, states in ((learned, ours), (true, real))
+    )
+    return jnp.sqrt(jnp.sum((found - there) ** 2) / jnp.sum(there**2))
 
 
 def open_loop_error(world, stored: models.Segments, steps: int) -> Float[Array, ""]:
