@@ -8,7 +8,7 @@ from diffmbrl.rpg.aggregate import at_the_end
 
 ERROR = "model error after h steps\n(normalised states)"
 JACOBIAN = "relative error of the model's\nJacobian by the action"
-MEASURES = {**rpg.MEASURES, "model_error_h": (ERROR, True), "jacobian_error": (JACOBIAN, True)}
+MEASURES = {**rpg.MEASURES, "model_error_h": (ERROR, True), "jacobian_error": (JACOBIAN, False)}
 
 
 def draw(rows: pd.DataFrame, axes, measure: str, log: bool):
