@@ -103,9 +103,9 @@ def test_agents_are_compared_at_each_width_on_the_seeds_that_both_have():
     few = [*runs, ends([300.0, 310.0, 290.0], width=1), ends([20.0, 25.0], width=1, agent="mle")]
     found = claims_training.order_when_small(pd.concat(few))
     assert found.verdict == "inconclusive"
-    assert "width 3 agrees (98 [94.7, 101] against 0, n = 5)" in found.reason
-    assert "width 1 agrees (282 [123, 442] against 0, n = 2)" in found.reason
-    assert "mle over vep inconclusive (width 1 not tested (0 values" in found.reason
+    assert "width 3 agrees (omd minus mle: 98 [94.7, 101] against 0, n = 5)" in found.reason
+    assert "width 1 agrees (omd minus mle: 282 [123, 442] against 0, n = 2)" in found.reason
+    assert "mle over vep inconclusive (width 1 not tested (mle minus vep: 0 values" in found.reason
     broken = pd.concat(runs)
     broken.loc[(broken["agent"] == "mle") & (broken["seed"] == 2), "eval_return"] = np.nan
     told = claims_training.above_mle(broken)

@@ -58,8 +58,11 @@ def _ahead(rows: pd.DataFrame, one: str, other: str, axis: str) -> Verdict:
         return Verdict("not tested", f"{' and '.join(missing)}: not run")
     gaps = less(returns[one], returns[other])
     at = gaps.index.get_level_values(axis)
-    values = sorted(rows[axis].unique())
-    return every({f"{axis} {value}": above(gaps[at == value], 0, MATTERS) for value in values})
+    parts = {}
+    for value in sorted(rows[axis].unique()):
+        verdict = above(gaps[at == value], 0, MATTERS)
+        parts[f"{axis} {value}"] = verdict.because(f"{one} minus {other}")
+    return every(parts)
 
 
 def _too_short(runs: pd.DataFrame, full: int = FULL, published: int = PUBLISHED) -> Verdict | None:
