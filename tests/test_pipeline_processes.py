@@ -163,10 +163,11 @@ def left(project):
     return [*project.root.rglob(f"{files.PARTIAL}*"), *project.root.glob(".diffmbrl/running/*")]
 
 
-def test_a_job_that_is_told_to_end_says_so_and_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("when", ["as soon as its log is there", "as it trains"])
+def test_a_job_that_is_told_to_end_says_so_and_leaves_nothing(tmp_path, when):
     project = built(tmp_path / "p")
     job = train(project, SLURM_JOB_ID="12")
-    wait_for(project.jobs)
+    wait_for(project.jobs if when == "as it trains" else (project.root / "job.log").exists)
     job.send_signal(signal.SIGTERM)
     assert job.wait(timeout=10) == 143
     log = (project.root / "job.log").read_text()

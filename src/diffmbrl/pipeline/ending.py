@@ -16,6 +16,7 @@ from diffmbrl.pipeline import processes, report
 
 EVERY = 0.3  # s between two looks at whether the Snakemake is there
 CODE = 128 + signal.SIGTERM  # exit code of a job that ended before its work was done
+CANCELLED = "SIGTERM: cancelled, or out of time"
 
 
 class Log:
@@ -44,8 +45,12 @@ class Log:
 
 @contextmanager
 def logged(path: Path | None) -> Iterator[Log]:
-    """Writes to a log file how the work inside went; a traceback only for our own mistakes."""
+    """Writes to a log file how the work inside went; a traceback only for our own mistakes.
+
+    SIGTERM is told of too, also before `ending_early` watches for it.
+    """
     log, job = Log(path), report.job_id()
+    before = signal.signal(signal.SIGTERM, lambda number, frame: _end([], log, CANCELLED))
     where = f" (job {job} on {processes.here().split()[0]})" if job else ""
     log.say(f"started {time.strftime('%Y-%m-%d %H:%M:%S')}{where}: {' '.join(sys.argv)}")
     try:
@@ -60,6 +65,8 @@ def logged(path: Path | None) -> Iterator[Log]:
     except BaseException:
         log.say(traceback.format_exc())
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
@@ -109,7 +116,7 @@ def _watch(told: int, clean: Sequence[Callable], log: Log, done: threading.Event
     while not done.is_set():
         ready, _, _ = select.select([told], [], [], EVERY)
         if ready and signal.SIGTERM in os.read(told, 64):
-            _end(clean, log, "SIGTERM: cancelled, or out of time")
+            _end(clean, log, CANCELLED)
         if parent and (born is None or processes.birth(parent) != born):
             _end(clean, log, f"its Snakemake (pid {parent}) is gone")
 
