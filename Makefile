@@ -17,7 +17,7 @@ help:
 	@echo "make lint      check style, types and workflow"
 	@echo "make bench     measure speed"
 	@echo "make audit     check results against their records"
-	@echo "make venv      only set up .venv from requirements.txt; EXTRAS=\"slurm gpu ssh webdav\" adds"
+	@echo "make venv      only set up .venv from requirements.txt; EXTRAS=\"slurm gpu ssh webdav mjx\" adds"
 
 venv: $(VENV)/.ready $(EXTRAS:%=$(VENV)/.extra-%)
 

@@ -22,6 +22,7 @@ import warm_server
 from diffmbrl.sweep import device
 
 device.configure("cpu")
+warm_server.collect_seldom()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 PROMOTES = ("test_rpg_",)  # code that rests on numpy's rank promotion

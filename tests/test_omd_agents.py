@@ -84,7 +84,7 @@ def update(agent, state, *batches):
     return agent.update(state, list(batches), RATES, KEY)
 
 
-@pytest.mark.parametrize("double", [True, False])
+@pytest.mark.parametrize("double", [True, pytest.param(False, marks=pytest.mark.soak)])
 def test_identity_adjoint_is_minus_v_times_the_mixed_derivative(double):
     agent = OMD(replace(Q, double=double), MODEL)
     v, _, M = parts(agent, batch())

@@ -154,7 +154,7 @@ def test_predictions_are_those_of_the_final_model_with_distractors_at_zero():
     np.testing.assert_allclose(one["true"], states[5], rtol=1e-12)
 
 
-@pytest.mark.parametrize("frozen", ["dynamics", "reward"])
+@pytest.mark.parametrize("frozen", ["dynamics", pytest.param("reward", marks=pytest.mark.soak)])
 def test_a_frozen_network_stays_as_drawn_and_the_other_learns(frozen):
     setting = Setting("omd", 2, frozen=frozen)
     _, models, _ = cartpole.train(setting, VALUES | {"seeds": 1}, 1, None)

@@ -66,7 +66,7 @@ def test_the_implicit_gradient_is_that_of_finite_differences():
     assert np.abs(numeric).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", [MLE, OMD])
+@pytest.mark.parametrize("kind", [OMD, pytest.param(MLE, marks=pytest.mark.soak)])
 def test_an_update_changes_model_critics_and_policy(kind):
     warm = {"warm_optimizer": True} if kind is OMD else {}
     agent = with_sac(kind(Q, MODEL, inner_steps=2, **warm))
@@ -122,6 +122,7 @@ def test_a_replay_that_does_not_fit_is_refused_after_its_sum_is_shown(capsys, mo
         memory.lanes(each, 5, 4, "a run")
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("compiled_as_results")
 def test_training_goes_on_from_a_kill_to_the_same_bytes(tmp_path, monkeypatch):
     env = Distracted(Pendulum(), 2)

@@ -99,6 +99,7 @@ def test_counts_and_verdicts_are_those_of_the_tables(wide):
 
 def test_every_claim_has_its_words_its_numbers_and_its_scale(wide):
     texts = dict(wide.do("find('.claim').map(c => [c.id, c.textContent.replace(/\\s+/g, ' ')])"))
+    scales = config.load(ROOT).judged
     for row in rows():
         text = texts[row["id"]]
         pieces = re.split(r"[;:()]", row["reason"])
@@ -109,7 +110,7 @@ def test_every_claim_has_its_words_its_numbers_and_its_scale(wide):
         if row["n"] != "0":
             assert f"n = {row['n']}" in text
         if row["verdict"] != "not tested":
-            assert any(f"scale {scale}" in text for scale in config.load(ROOT).judged)
+            assert any(f"scale {scale}" in text for scale in scales)
 
 
 def test_every_figure_is_there(wide):
@@ -239,6 +240,7 @@ def test_without_any_verdict_there_is_no_page(tmp_path, monkeypatch):
 def test_a_page_without_snakemakes_report_says_why(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(page.sys, "executable", shutil.which("false"))
+    monkeypatch.setattr(page, "_webp", lambda data, path: ("data:,", (1, 1)))
     missing = page.write(tmp_path / "report.html")
     assert missing[-1].startswith("snakemake --report: nothing was said; `snakemake -n`")
     text = (tmp_path / "report.html").read_text()

@@ -129,6 +129,7 @@ def test_a_folder_that_never_submitted_asks_no_queue(tmp_path, monkeypatch):
     assert queue.queued() == []
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(
     subprocess.run(
         ["unshare", "--pid", "--fork", "--mount-proc", "true"], capture_output=True, check=False

@@ -59,6 +59,7 @@ def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
     assert not list((trained / ".diffmbrl").glob("replay-*"))
 
 
+@pytest.mark.soak
 def test_outputs_of_one_name_do_not_overwrite_each_other(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "requirements.txt").write_text("not-installed==1.0\n")

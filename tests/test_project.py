@@ -52,7 +52,7 @@ def test_extras_lie_beside_the_lock():
         re.findall(r"^([a-z0-9][a-z0-9._-]*)(?:\[.*\])?==([^\s;\\]+)", LOCK, flags=re.M)
     )
     asked = {e: [Requirement(text) for text in extras[e]] for e in extras if e != "dev"}
-    assert set(asked) == {"slurm", "gpu", "ssh", "webdav"}
+    assert set(asked) == {"slurm", "gpu", "ssh", "webdav", "mjx"}
     for wanted in (requirement for several in asked.values() for requirement in several):
         assert {s.operator for s in wanted.specifier} == {">=", "<"}, wanted
         if wanted.name in versions:

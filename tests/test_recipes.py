@@ -48,7 +48,11 @@ def snakemake(project, *arguments) -> str:
 
 
 @pytest.mark.parametrize(
-    ("scale", "run"), [("clipped", "chain_clipped"), ("ring", "ring_explicit")]
+    ("scale", "run"),
+    [
+        ("clipped", "chain_clipped"),
+        pytest.param("ring", "ring_explicit", marks=pytest.mark.soak),
+    ],
 )
 def test_a_recipe_trains_and_is_drawn(project, scale, run):
     planned = snakemake(project, "-n", "implicit", "--config", f"scale={scale}")

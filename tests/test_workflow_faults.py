@@ -47,13 +47,12 @@ def results(files):
     return {name: data for name, data in files.items() if "/manifests/" not in name}
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_kill_leaves_nothing_wrong(seed, tmp_path):
-    _survives_a_kill(tmp_path, seed)
+def test_a_kill_leaves_nothing_wrong(tmp_path):
+    _survives_a_kill(tmp_path, 0)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(4, 24))
+@pytest.mark.parametrize("seed", range(1, 24))
 def test_a_kill_at_any_moment_leaves_nothing_wrong(seed, tmp_path):
     _survives_a_kill(tmp_path, seed)
 

@@ -56,10 +56,10 @@ ROWS = {
     "omd/cartpole/ablation/omd_width3-warm_lr0.001_tau0.01": 3,
     "omd/control/inverted_pendulum/omd_width2-warm_lr0.001_modellr0.001": 2
     * 2,  # seeds, evaluations
-    "rpg/train/hybrid/rp_dp/h3": 3 * 3,  # runs, evaluations
+    "rpg/train/hybrid/rp_dp/h3": 2 * 3,  # runs, evaluations
     "rpg/train/hybrid/sac/h0": 1 * 3,
-    "rpg/gradients/hybrid/h3": 3 * 2,  # runs, snapshots
-    "rpg/landscape/hybrid/h3": 3 * 5 * 5,  # runs, points
+    "rpg/gradients/hybrid/h3": 2 * 2,  # runs, snapshots
+    "rpg/landscape/hybrid/h3": 2 * 5 * 5,  # runs, points
     "rpg/swap/hybrid/h3": 3,  # models
     "rpg/exact": 3,  # estimators
     "rpg/horizon": 2 * 2,  # horizons, critic errors

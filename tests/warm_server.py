@@ -10,6 +10,7 @@ import diffmbrl.pinned  # noqa: F401, I001  (before NumPy)
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -48,6 +49,12 @@ class Asked(NamedTuple):
     streams: list[int]
 
 
+def collect_seldom() -> None:
+    """Tracing programs allocates much that stays; looking through it again and again takes long."""
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
+
+
 def python_path(*folders: Path | str) -> str:
     """PYTHONPATH of a command that is to find its code in some folders, warm."""
     return os.pathsep.join(map(str, [*folders, CLIENT]))
@@ -83,6 +90,7 @@ def serve(address: str) -> None:
             importlib.import_module(name)
         for name in [name for name in sys.modules if name.split(".")[0] == "diffmbrl"]:
             del sys.modules[name]  # a command imports its own folder's
+        collect_seldom()
         early, inherited = _read_early(os.environ), set(sys.path)
         for end in (door, heard, sys.stdin):
             waiting.register(end, selectors.EVENT_READ)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from diffmbrl.omd.claims_tabular import solved_rates
 from diffmbrl.omd.finals import selected
+from diffmbrl.omd.settings import Setting
 from diffmbrl.stats.claims import Kind, Verdict, above, below, every, less, same, share
 
 NEAR = 475  # of 500
@@ -19,13 +20,8 @@ FULL_CONTROL, PUBLISHED_CONTROL = 500_000, 1_000_000
 MATTERS = 50  # a difference of returns that matters: a tenth of the optimum
 SMALL, LARGE = (1, 2, 3, 4), (6, 12)
 PAIRS = 6  # of rates, of which the paper takes the best one for each setting
-DEFAULT = {
-    "inner_steps": 1,
-    "double_q": True,
-    "adjoint": "identity",
-    "inner_optimizer": "fresh",
-    "probabilistic": False,
-}
+ABLATED = ("inner_steps", "double_q", "adjoint", "inner_optimizer", "probabilistic")
+DEFAULT = {option: getattr(Setting, option) for option in ABLATED}
 COORDINATE_OF_VELOCITY = 1
 
 

@@ -2,17 +2,11 @@
 
 import pandas as pd
 
+from diffmbrl.omd.settings import Setting
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.plots import style
 from diffmbrl.plots.fig_omd_4 import OPTIMUM
 
-DEFAULT = {
-    "inner_steps": 1,
-    "double_q": True,
-    "adjoint": "identity",
-    "inner_optimizer": "fresh",
-    "probabilistic": False,
-}
 WORDS = {True: "with", False: "without"}
 PANELS = {
     "inner_steps": ("inner steps", "K = {}"),
@@ -21,6 +15,7 @@ PANELS = {
     "inner_optimizer": ("Q's Adam at an outer step", "{}"),
     "probabilistic": ("Gaussian model", "{}"),
 }
+DEFAULT = {option: getattr(Setting, option) for option in PANELS}
 
 
 def variants(curves: pd.DataFrame, axis: str) -> pd.DataFrame:
