@@ -23,10 +23,13 @@ def solve(model, data):
     solved = SOLVE(model, jax.lax.stop_gradient(data))
     there = data.replace(qacc=solved.qacc)
     step = mjx._src.solver.Context.create(model, there)
-    return there.replace(qacc=step.qacc - step.Mgrad)
+    qacc = step.qacc - step.Mgrad
+    force = mjx._src.support.mul_m(model, data, qacc) - data.qfrc_smooth
+    return there.replace(qacc=qacc, qfrc_constraint=force)
 
 
 @pytest.mark.soak
+@pytest.mark.usefixtures("rank_promotion_allowed")
 def test_finite_differences_are_the_implicit_gradient_of_mjx(monkeypatch):
     monkeypatch.setattr(mjx._src.forward.solver, "solve", solve)
     sim = Simulator("HalfCheetah-v5")
@@ -36,9 +39,7 @@ def test_finite_differences_are_the_implicit_gradient_of_mjx(monkeypatch):
     @jax.jit
     @partial(jax.jacrev, argnums=(0, 1))
     def jacobian(physics, action, warm):
-        data = start.replace(
-            qpos=physics[:nq], qvel=physics[nq:], qacc_warmstart=warm, ctrl=action
-        )
+        data = start.replace(qpos=physics[:nq], qvel=physics[nq:], qacc_warmstart=warm, ctrl=action)
         data, _ = jax.lax.scan(
             lambda data, _: (mjx.step(model, data), None), data, None, sim._env.frame_skip
         )
@@ -52,7 +53,5 @@ def test_finite_differences_are_the_implicit_gradient_of_mjx(monkeypatch):
         found = jacobian(state[: nq + nv], actions[0], state[nq + nv : nq + 2 * nv])
         found = np.concatenate(found, axis=1)
         errors.append(np.linalg.norm(found - expected) / np.linalg.norm(expected))
-    print(sorted(errors))
-    assert np.median(errors) < 1e-6
-    assert max(errors) < 1e-5
+    assert max(errors) < 1e-6
     assert touching >= 4
