@@ -177,7 +177,7 @@ class SAC(eqx.Module):
         grads, log_prob = eqx.filter_grad(
             lambda raw: _minus_first(objective(used(raw), state)), has_aux=True
         )(state.policy)
-        shrink = jnp.minimum(1, self.clip / jnp.maximum(optax.global_norm(grads), 1e-12))
+        shrink = jnp.minimum(1, self.clip / jnp.maximum(optax.tree.norm(grads), 1e-12))
         grads = jax.tree.map(lambda g: (shrink * g).astype(g.dtype), grads)
         policy, o_policy = self._descend(0, state.policy, grads, optimisers)
         slope = self.entropy * self.action_dim - log_prob  # of the dual

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 
 import equinox as eqx
 import jax
@@ -46,14 +46,6 @@ class MLP(eqx.Module):
         return self.layers[-1](x)
 
 
-def linear(
-    key: PRNGKeyArray, n_in: int, n_out: int, *, gain: float = 1.0, dtype: DTypeLike = float
-) -> Linear:
-    """A layer with zero bias and a random weight whose singular values all equal `gain`."""
-    weight = gain * jax.nn.initializers.orthogonal()(key, (n_out, n_in), dtype)
-    return Linear(weight, jnp.zeros(n_out, dtype))
-
-
 def mlp(
     key: PRNGKeyArray,
     sizes: Sequence[int],
@@ -65,8 +57,10 @@ def mlp(
 ) -> MLP:
     """A network with layers of `sizes[0] -> sizes[1] -> ... -> sizes[-1]`.
 
+    Biases are zero; all singular values of a weight equal its layer's gain.
+
     Args:
-        key: its random key; layer i uses `fold_in(key, i)`.
+        key: its random key.
         sizes: widths, input and output included.
         activation: one of `ACTIVATIONS`.
         gain: of every layer but the last.
@@ -80,17 +74,26 @@ def mlp(
         raise ValueError(f"sizes: {list(sizes)} must name at least an input and an output width")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation: {activation!r} is unknown; use {', '.join(ACTIVATIONS)}")
-    gains = [gain] * (len(sizes) - 2) + [last_gain]
-    kinds = list(zip(sizes[:-1], sizes[1:], gains, strict=True))
+    shapes = [(n_out, n_in) for n_in, n_out in pairwise(sizes)]
+    ends = list(accumulate(math.prod(shape) for shape in shapes))
+    normal = jnp.split(jax.random.normal(key, (ends[-1],), dtype), ends[:-1])
+    gains = [gain] * (len(shapes) - 1) + [last_gain]
     layers: list[Linear] = []
-    for (n_in, n_out, g), same in groupby(kinds):
-        # Equal layers in a row as one loop: a draw and a factorisation each takes long to compile.
-        own = len(layers) + jnp.arange(len(list(same)))
-        made = jax.lax.map(
-            lambda i, n=n_in, m=n_out, g=g: linear(
-                jax.random.fold_in(key, i), n, m, gain=g, dtype=dtype
-            ),
-            own,
-        )
-        layers += [jax.tree.map(lambda x, i=i: x[i], made) for i in range(len(own))]
+    for (shape, g), same in groupby(zip(shapes, gains, strict=True)):
+        # Equal layers in a row as one loop: a factorisation takes long to compile.
+        own = [draw.reshape(shape) for draw in normal[len(layers) :][: len(list(same))]]
+        weights = jax.lax.map(_orthogonal, jnp.stack(own))
+        layers += [Linear((g * w).astype(dtype), jnp.zeros(shape[0], dtype)) for w in weights]
     return MLP(tuple(layers), activation)
+
+
+def _orthogonal(normal: Float[Array, "out in"]) -> Float[Array, "out in"]:
+    """A uniformly random matrix with all singular values 1: Q of one of normal numbers.
+
+    `jax.nn.initializers.orthogonal` is the same, but draws each matrix from a key of its own, and
+    every draw takes long to compile.
+    """
+    n_out, n_in = normal.shape
+    q, r = jnp.linalg.qr(normal if n_out >= n_in else normal.T)
+    q = q * jnp.where(jnp.diagonal(r) < 0, -1, 1).astype(q.dtype)[None]
+    return q if n_out >= n_in else q.T

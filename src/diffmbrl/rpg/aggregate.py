@@ -83,7 +83,7 @@ def runs(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
             {
                 **dict(zip(RUN, key, strict=True)),
                 "first": value.iloc[0],
-                "area": value.iloc[1:].mean(),
+                "area": area(part),
                 "final": value.iloc[-LAST:].mean(),
                 "sn_error": part["sn_error"].max(),
                 **{
@@ -101,6 +101,12 @@ def runs(frame: pd.DataFrame, measured: pd.DataFrame) -> pd.DataFrame:
               "model_error_h"]  # fmt: skip
     own = last[last["estimator"] == "rp_dp"]
     return pd.DataFrame(rows).merge(own[[*RUN, *wanted]], on=RUN, how="left")
+
+
+def area(part: pd.DataFrame) -> float:
+    """The mean return of a run over its training; NaN where it diverged."""
+    after = part[part["step"] > part["step"].min()]
+    return np.nan if part["diverged"].any() else float(after["return_mean"].mean())
 
 
 def at_the_end(measured: pd.DataFrame) -> pd.DataFrame:

@@ -96,15 +96,22 @@ class Schedule(Group):
     ]
     episodes: Annotated[int, Field(ge=2, description="Episodes per evaluation.")]
     snapshots: Annotated[
-        Count,
+        Index,
         Field(
             description="Snapshots after the one before training, evenly spaced; gradients are "
-            "measured on them."
+            "measured on them. 0 for none, not even before training."
         ),
     ]
     stored_segments: Annotated[Count, Field(description="Real segments in a snapshot.")]
     stored_steps: Annotated[
         Count, Field(description="Their length; rp_dr is measured at no longer horizon.")
+    ]
+    lanes: Annotated[
+        Count,
+        Field(
+            description="Runs that a CPU trains side by side, at most: more take less time each "
+            "where networks are small."
+        ),
     ]
 
 

@@ -111,6 +111,11 @@ RULES = (
         settings=("horizon_batch=horizon_study.batch", "policy_batch=smoothness.policy_batch"),
     ),
     Rule(
+        "rpg.rates",
+        inputs={"returns": TABLES["returns"]},
+        outputs={"rates": "stats/rates.csv"},
+    ),
+    Rule(
         "rpg.claims",
         inputs=stats(*STATS),
         outputs={"claims": "stats/claims.csv"},

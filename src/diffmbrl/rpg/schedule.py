@@ -14,9 +14,10 @@ class Schedule(NamedTuple):
         update_every: steps between two updates.
         evaluate_every: steps between two evaluations.
         episodes: per evaluation.
-        snapshots: how many snapshots follow the first one, evenly spaced.
+        snapshots: how many snapshots follow the first one, evenly spaced; 0 for none at all.
         stored_segments: how many real segments a snapshot holds.
         stored_steps: their length.
+        lanes: runs that a CPU trains side by side, at most.
     """
 
     steps: int
@@ -27,17 +28,25 @@ class Schedule(NamedTuple):
     snapshots: int
     stored_segments: int
     stored_steps: int
+    lanes: int = 1
+
+    @property
+    def segments(self) -> int:
+        """Parts that training is cut into, at its snapshots."""
+        return max(1, self.snapshots)
 
     @property
     def snapshot_steps(self) -> list[int]:
         """Environment steps at which snapshots are taken."""
+        if not self.snapshots:
+            return []
         every = (self.steps - self.random_steps) // self.snapshots
         return [self.random_steps + i * every for i in range(self.snapshots + 1)]
 
     @property
     def evaluations(self) -> int:
-        """Evaluations between two snapshots."""
-        return (self.steps - self.random_steps) // self.evaluate_every // self.snapshots
+        """Evaluations in each segment."""
+        return (self.steps - self.random_steps) // self.evaluate_every // self.segments
 
     def check(self) -> None:
         """Refuses schedules that do not fit together.
@@ -51,7 +60,7 @@ class Schedule(NamedTuple):
             (
                 "steps - random_steps",
                 learning_steps,
-                self.evaluate_every * self.snapshots,
+                self.evaluate_every * self.segments,
                 "evaluate_every * snapshots",
             ),
         ]

@@ -22,6 +22,7 @@ from diffmbrl.tables import read_parquet, write_parquet
 
 PyTree = Any
 MEASURED = "rp_dp"  # the estimator whose snapshots are measured and drawn
+NONE = np.zeros((0, 1, 0), np.float32)
 
 
 class Snapshot(NamedTuple):
@@ -80,9 +81,11 @@ def read(path: Path, schedule: Schedule) -> Float[np.ndarray, "runs snapshots p"
     """The flat snapshots of every run of an estimator.
 
     Raises:
-        DataError: the file is damaged, or is of another schedule.
+        DataError: the file is damaged, holds none, or is of another schedule.
     """
     frame = read_parquet(path, ("run", "snapshot", "value"))
+    if frame.empty:
+        raise DataError(f"{path}: holds no snapshots; schedule.snapshots must be at least 1")
     found, expected = frame["snapshot"].max() + 1, len(schedule.snapshot_steps)
     if found != expected:
         raise DataError(f"{path}: has {found} snapshots per run; expected {expected}")

@@ -1,5 +1,9 @@
-"""Stage: trains every run of a task, estimator and horizon; returns, and snapshots to measure."""
+"""Stage: trains every run of a task, estimator and horizon; returns, and snapshots to measure.
 
+Snapshots of estimators that no stage measures are not kept: their table is empty.
+"""
+
+import math
 from typing import Any
 
 import numpy as np
@@ -23,9 +27,10 @@ def run(job: Job) -> None:
     s = job.settings
     training = setup.training(s, s["estimator"])
     target, runs = s["learner"]["sn_target"], setup.runs(s["arms"])
+    groups = math.ceil(len(runs) / training.schedule.lanes)
     with callback.one_line():
         metrics = engine.run(
-            training.program(),
+            training.program(lanes=math.ceil(len(runs) / groups)),
             setup.configs(runs, target),
             {},
             threads=job.threads,
@@ -33,7 +38,9 @@ def run(job: Job) -> None:
             label=f"rpg {s['task']} {s['estimator']} {s['horizon']}",
         )
     check_lengths(training.learner, metrics["longest"])
-    snapshots.write(join(metrics.pop("snapshot")), job.outputs["snapshots"])
+    taken = join(metrics.pop("snapshot")) if training.schedule.snapshots else snapshots.NONE
+    kept = taken if s["estimator"] == snapshots.MEASURED else snapshots.NONE
+    snapshots.write(kept, job.outputs["snapshots"])
     what = {"task": s["task"], "estimator": s["estimator"], "horizon": training.learner.h}
     write_parquet(table(what, runs, metrics, training.schedule), job.outputs["returns"])
 

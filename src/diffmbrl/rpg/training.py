@@ -37,10 +37,13 @@ class Training(NamedTuple):
     env: Environment
     schedule: Schedule
 
-    def program(self) -> Program:
+    def program(self, lanes: int = 1) -> Program:
         """Training as the sweep engine takes it; a segment lies between two snapshots.
 
         Configs hold `seed` (uint32) and the fields of `arm.Arm`. Metrics are those of `advance`.
+
+        Args:
+            lanes: runs that a CPU trains side by side.
 
         Raises:
             ConfigError: the schedule does not fit together.
@@ -49,7 +52,8 @@ class Training(NamedTuple):
         return Program(
             lambda config, _: self.start(config),
             lambda config, _, loop: self.advance(loop),
-            self.schedule.snapshots,
+            self.schedule.segments,
+            lanes=lanes,
             segments_per_call=1,
         )
 
@@ -77,8 +81,8 @@ class Training(NamedTuple):
         Returns:
             The loop after it, and metrics at its start and after each `evaluate_every` steps (so
             that the first entry is the last one of the segment before): `returns` (entry,
-            episode), the logs of the last update and what `diagnose` finds; and `snapshot` at its
-            start and end.
+            episode), the logs of the last update and what `diagnose` finds; and, where the
+            schedule has any, `snapshot` at its start and end.
         """
         schedule = self.schedule
 
@@ -93,10 +97,11 @@ class Training(NamedTuple):
             rounds = jnp.where(index < schedule.evaluations, every, 0)
             return jax.lax.fori_loop(0, rounds, self._round, (loop, logs)), metrics
 
-        first = self._snapshot(loop)
+        before = loop
         entries = jnp.arange(schedule.evaluations + 1)
         (loop, _), metrics = jax.lax.scan(block, (loop, self.learner.no_logs()), entries)
-        metrics["snapshot"] = jnp.stack([first, self._snapshot(loop)])
+        if schedule.snapshots:
+            metrics["snapshot"] = jnp.stack([self._snapshot(before), self._snapshot(loop)])
         return loop, metrics
 
     def _round(self, _, carry):
