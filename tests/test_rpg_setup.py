@@ -29,6 +29,13 @@ def test_the_config_makes_every_learner():
     assert rules.longest(SETTINGS)[0] == {"task": "hybrid", "horizon": "h20"}
 
 
+def test_a_scale_without_snapshots_only_trains():
+    tuning = config.load(ROOT).settings("rpg", "tuning")
+    left = {rule.stage for rule in rules.RULES if rule.instances(tuning)}
+    assert left == {"rpg.train", "rpg.rates"}
+    assert len(rules.trained(tuning)) == len(rules.trained(SETTINGS))
+
+
 @pytest.mark.parametrize(("h", "word"), [(-1, "at least 0"), (201, "200 steps"), (2.5, "whole")])
 def test_horizons_that_cannot_be(h, word):
     with pytest.raises(ConfigError, match=word):

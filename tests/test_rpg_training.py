@@ -177,6 +177,20 @@ def test_snapshot_files_that_are_damaged_or_of_another_schedule_are_named(tmp_pa
         path.write_bytes(damaged)
         with pytest.raises(DataError, match="snapshots_rp_dp.parquet: not a whole Parquet file"):
             snapshots.read(path, SCHEDULE)
+    snapshots.write(snapshots.NONE, path)
+    with pytest.raises(DataError, match=r"holds no snapshots; schedule.snapshots must be at least"):
+        snapshots.read(path, SCHEDULE)
+
+
+def test_a_schedule_without_snapshots_is_one_segment_that_takes_none():
+    schedule = SCHEDULE._replace(snapshots=0)
+    schedule.check()
+    assert (schedule.segments, schedule.snapshot_steps, schedule.evaluations) == (1, [], 2)
+    training = Training(make("sac", 0), Pendulum(), schedule)
+    config = jax.tree.map(lambda x: x[0], configs())
+    _, metrics = jax.eval_shape(lambda c: training.advance(training.start(c)), config)
+    assert "snapshot" not in metrics
+    assert metrics["returns"].shape == (3, 2)
 
 
 @pytest.mark.soak

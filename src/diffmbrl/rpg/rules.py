@@ -21,9 +21,17 @@ def trained(settings: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def measured(settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One job per task and horizon of the measured estimator."""
-    jobs = [job for job in trained(settings) if job["estimator"] == MEASURED]
-    return [{name: job[name] for name in ("task", "horizon")} for job in jobs]
+    """One job per task and horizon of the measured estimator, of tasks with snapshots."""
+    return [
+        {name: job[name] for name in ("task", "horizon")}
+        for job in trained(settings)
+        if job["estimator"] == MEASURED and settings["tasks"][job["task"]]["schedule"]["snapshots"]
+    ]
+
+
+def studied(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One job, or none where no task has snapshots: scale `tuning` only trains."""
+    return [{}] if measured(settings) else []
 
 
 def longest(settings: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -50,13 +58,13 @@ TABLES = {  # made by one job each, or by one per task
     "convergence": "rpg.convergence.convergence",
 }
 STATS = ("returns", "runs", *list(TABLES)[1:])
-draw = partial(figure, "rpg")
+draw = partial(figure, "rpg", over=studied)
 
 
 def alone(name: str, *settings: str) -> Rule:
     """A stage that one job runs, from settings of its own."""
     results = {name: f"results/{name}.parquet"}
-    return Rule(f"rpg.{name}", outputs=results, settings=settings)
+    return Rule(f"rpg.{name}", outputs=results, settings=settings, over=studied)
 
 
 def stats(*names: str) -> dict[str, str]:
@@ -109,6 +117,7 @@ RULES = (
         inputs=TABLES,
         outputs={name: f"stats/{name}.csv" for name in STATS},
         settings=("horizon_batch=horizon_study.batch", "policy_batch=smoothness.policy_batch"),
+        over=studied,
     ),
     Rule(
         "rpg.rates",
@@ -119,6 +128,7 @@ RULES = (
         "rpg.claims",
         inputs=stats(*STATS),
         outputs={"claims": "stats/claims.csv"},
+        over=studied,
     ),
     draw("1", "returns", inputs=stats("returns"), settings=("{scale}",), facts=LOOKS),
     draw(
