@@ -30,7 +30,7 @@ def measured(settings: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def studied(settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One job, or none where no task has snapshots: scale `tuning` only trains."""
+    """One job, or none where no task has snapshots: scales `tuning` and `levels` only train."""
     return [{}] if measured(settings) else []
 
 
