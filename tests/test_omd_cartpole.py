@@ -133,16 +133,15 @@ def test_tables_of_one_setting():
 def test_predictions_are_those_of_the_final_model_with_distractors_at_zero():
     setting = Setting("mle", 2, distractors=3)
     training = cartpole.build(setting, VALUES)
-    runs = {"seed": np.array([1]), "inner_lr": np.array([1e-3]), "tau": np.array([0.01])}
-    metrics = engine.run(
-        train.program(training, lanes=1), {**runs, "model_lr": np.array([1e-3])}, None
-    )
-    state = jnp.zeros((), jnp.int32), train._init(training, {k: v[0] for k, v in runs.items()})
-    advance = jax.jit(lambda state: train._advance(training, CONFIG, state)[0])
-    for _ in range(3):
-        state = advance(state)
+    program = train.program(training, lanes=1)
+    state = jax.jit(program.init)(CONFIG, None)
+    advance = jax.jit(program.advance)
+    for _ in range(program.segments):
+        state, _ = advance(CONFIG, None, state)
     final = state[1].agent.model
-    shown = cartpole.predictions(setting, runs, metrics["model"][:, 0], training)
+    runs = {name: np.asarray(value)[None] for name, value in CONFIG.items()}
+    last = program.last(CONFIG, None, state)["model"]
+    shown = cartpole.predictions(setting, runs, np.asarray(last)[None], training)
     assert len(shown) == 4 * cartpole.REPORTED_STEPS
     states, actions = cartpole.optimal_trajectory(5)
     x = np.concatenate([states[4], np.zeros(3), np.eye(2)[int(actions[4])]])
