@@ -1,9 +1,9 @@
 """The choice of each arm's rate."""
 
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
-import pytest
 
 from diffmbrl.config import load
 from diffmbrl.rpg import rates
@@ -41,32 +41,30 @@ def test_of_equals_the_lowest_rate_is_chosen():
     assert list(found["chosen"]) == [True, False]
 
 
-@pytest.mark.parametrize("task", ["hybrid", "inverted_double_pendulum"])
-def test_arms_have_the_rates_that_scale_tuning_chose(task):
-    settings = load(ROOT).settings("rpg", "laptop")["tasks"][task]["estimators"]
+def arms(scale):
+    """The rates and the number of seeds of every arm that a scale trains."""
+    name = itemgetter("sn", "layers", "clip")
+    return {
+        (task, kind, int(h[1:]), *name(arm)): (arm["rates"], arm["seeds"])
+        for task, own in load(ROOT).settings("rpg", scale)["tasks"].items()
+        for kind, horizons in own["estimators"].items()
+        for h, several in horizons.items()
+        for arm in several
+    }
+
+
+def test_arms_have_the_rates_that_scale_tuning_chose():
     table = pd.read_csv(ROOT / "data/stats/tuning/rpg/rates.csv")
-    table = table[table["chosen"] & (table["task"] == task)]
-    chosen = table.set_index(["estimator", "horizon", "sn", "layers", "clip"])["rate"]
-    arms = [
-        ((kind, int(h[1:]), arm["sn"], arm["layers"], arm["clip"]), arm["rates"])
-        for kind, horizons in settings.items()
-        for h, arms in horizons.items()
-        for arm in arms
-    ]
-    assert len(arms) == len(chosen)
-    assert {key: [chosen[key]] for key, _ in arms} == dict(arms)
+    arm = ["task", "estimator", "horizon", "sn", "layers", "clip"]
+    chosen = table[table["chosen"]].set_index(arm)["rate"]
+    assert chosen.index.is_unique
+    assert {key: [rate] for key, rate in chosen.items()} == {
+        key: own for key, (own, _) in arms("laptop").items()
+    }
 
 
 def test_tuning_gives_every_arm_the_same_budget():
-    config = load(ROOT)
-    budgets = {}
-    for scale in ("tuning", "laptop"):
-        tasks = config.settings("rpg", scale)["tasks"]
-        for task, own in tasks.items():
-            for kind, horizons in own["estimators"].items():
-                for h, arms in horizons.items():
-                    for arm in arms:
-                        key = task, kind, h, arm["sn"], arm["layers"], arm["clip"]
-                        budgets.setdefault(scale, {})[key] = tuple(arm["rates"]), arm["seeds"]
-    assert budgets["tuning"].keys() == budgets["laptop"].keys()
-    assert len(set(budgets["tuning"].values())) == 1
+    tuning = arms("tuning")
+    assert tuning.keys() == arms("laptop").keys()
+    first, *others = tuning.values()
+    assert all(other == first for other in others)

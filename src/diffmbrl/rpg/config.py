@@ -109,8 +109,8 @@ class Schedule(Group):
     lanes: Annotated[
         Count,
         Field(
-            description="Runs that a CPU trains side by side, at most. More took less time each in "
-            "MuJoCo's tasks with small networks, and more time elsewhere."
+            description="Runs that a CPU trains side by side, at most. More take less time each "
+            "where networks are small and unrolls long."
         ),
     ]
 
