@@ -132,6 +132,22 @@ def test_a_claim_turns_with_its_data(level, verdict):
     assert short.verdict == "not tested"
 
 
+@pytest.mark.parametrize(
+    ("level", "verdict"), [(495, "agrees"), (300, "disagrees"), (476, "inconclusive")]
+)
+def test_selection_as_in_the_paper_needs_every_pair(level, verdict):
+    noise = np.array([-3.0, 1.0, 4.0, -2.0, 0.0])
+    pairs = {float(i): level + np.roll(noise, i) for i in range(6)}
+    runs = ends(pairs, experiment="selection")
+    runs["last_10"] = runs["eval_return"]
+    found = finals.selections(runs, ["last_10"])
+    assert (found["tried"] == 6).all()
+    assert claims_training.as_selected_in_the_paper(found).verdict == verdict
+    some = finals.selections(runs[runs["inner_lr"] < 3], ["last_10"])
+    assert (some["tried"] == 3).all()
+    assert claims_training.as_selected_in_the_paper(some).verdict == "not tested"
+
+
 def test_an_ablation_is_compared_with_the_default_by_seed():
     base = np.array([100.0, 300.0, 200.0])
     rows = pd.concat(

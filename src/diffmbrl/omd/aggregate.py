@@ -102,6 +102,12 @@ def select(finals: pd.DataFrame) -> pd.DataFrame:
     return best.drop(columns="eval_return")
 
 
+def tried(runs: pd.DataFrame) -> pd.DataFrame:
+    """How many pairs of rate and tau each setting was run at, as `tried`."""
+    pairs = runs[[*SETTING, *RATES]].drop_duplicates()
+    return pairs.groupby(SETTING, observed=True).size().rename("tried").reset_index()
+
+
 def read_cartpole(paths: Sequence[Path]) -> pd.DataFrame:
     """The settings' tables as one; a table's folder is named after its experiment."""
     tables = [read_parquet(path).assign(experiment=path.parent.name) for path in paths]
@@ -118,12 +124,12 @@ def run(job: Job) -> None:
     parts = runs.groupby("experiment", sort=True)
     evaluations = job.settings["final_evaluations"]
     finals = pd.concat([final(part, evaluations) for _, part in parts])
-    selected = select(finals)
+    selected, pairs = select(finals), tried(finals)
     chosen = [*SETTING, *RATES]
     summary = summarize(finals, chosen, CURVES).merge(
         selected.assign(selected=True), how="left", on=chosen
     )
     summary["selected"] = summary["selected"].eq(True)
-    write_csv(summary, job.outputs["cartpole"])
     curves = summarize(runs.merge(selected, on=chosen), [*SETTING, "step"], CURVES)
-    write_csv(curves, job.outputs["curves"])
+    write_csv(summary.merge(pairs, on=SETTING), job.outputs["cartpole"])
+    write_csv(curves.merge(pairs, on=SETTING), job.outputs["curves"])

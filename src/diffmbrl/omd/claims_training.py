@@ -260,7 +260,7 @@ def as_selected_in_the_paper(selections: pd.DataFrame) -> Verdict:
         & (selections["agent"] == "omd")
         & (selections["selection"] == "same seeds")
     ]
-    rows = rows[rows["n"] >= 5]
+    rows = rows[(rows["n"] >= 5) & (rows["tried"] >= PAIRS)]
     if rows.empty:
         return Verdict("not tested", "this scale does not run every pair of rates")
     told = "; ".join(

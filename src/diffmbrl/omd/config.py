@@ -133,6 +133,15 @@ class Width(Runs):
     ]
 
 
+class Selection(Width):
+    """Model capacity where more pairs of rates and more seeds are run."""
+
+    first_pair_only: Annotated[
+        Distinct[Count],
+        Field(description="Those of its widths that are run at each agent's first pair alone."),
+    ]
+
+
 class Parts(Runs):
     """What of a model carries the control: leaky units; OMD with one network frozen."""
 
@@ -239,7 +248,8 @@ class CartPole(Group):
     adjoint_damping: Annotated[NotNegative, Field(description="Added to the Hessian's diagonal.")]
     width: Annotated[Width, Field(description="Model capacity (figures 4 left and 5).")]
     selection: Annotated[
-        Width, Field(description="Model capacity where more pairs of rates and more seeds are run.")
+        Selection,
+        Field(description="Model capacity where more pairs of rates and more seeds are run."),
     ]
     distractors: Annotated[
         Distractors, Field(description="Uninformative observations (figure 4 right).")
@@ -344,6 +354,9 @@ class Settings(Group):
             value, limit = getattr(cartpole, key), getattr(cartpole, most)
             if value > limit:
                 refuse(f"cartpole.{key} = {value}: must be at most {most} = {limit}")
+        for width in cartpole.selection.first_pair_only:
+            if width not in cartpole.selection.widths:
+                refuse(f"cartpole.selection.first_pair_only: {width} is not one of its widths")
         if "width" not in cartpole.experiments:
             found = str(list(cartpole.experiments)).replace("'", '"')
             refuse(f'cartpole.experiments = {found}: must hold "width"')

@@ -85,9 +85,13 @@ def selected(runs: pd.DataFrame, reading: str) -> pd.DataFrame:
 
 
 def selections(found: pd.DataFrame, readings: Sequence[str]) -> pd.DataFrame:
-    """Mean return of every setting, reading and way of selecting, with its 99% t interval."""
+    """Mean return of every setting, reading and way of selecting, with its 99% t interval.
+
+    Of the pairs of rates that were `tried`, `pairs` are among the runs that are reported.
+    """
     rows = []
     for key, runs in found.groupby(SETTING, observed=True):
+        tried = len(runs[RATES].drop_duplicates())
         for reading in readings:
             for name, part in selected(runs, reading).groupby("selection", sort=False):
                 values = part[reading].to_numpy()
@@ -98,7 +102,8 @@ def selections(found: pd.DataFrame, readings: Sequence[str]) -> pd.DataFrame:
                 pairs = part[RATES].drop_duplicates()
                 row = dict(zip(SETTING, key, strict=True))
                 row |= {"reading": reading, "selection": name, "n": len(values)}
-                row |= {"mean": mean, "low": low, "high": high, "pairs": len(pairs)}
+                row |= {"mean": mean, "low": low, "high": high}
+                row |= {"tried": tried, "pairs": len(pairs)}
                 if len(pairs) == 1:
                     row |= pairs.iloc[0].to_dict()
                 rows.append(row)

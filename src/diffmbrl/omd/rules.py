@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from diffmbrl.omd import control_settings
-from diffmbrl.omd.settings import settings_of
+from diffmbrl.omd.settings import Setting, settings_of
 from diffmbrl.pipeline.rule import ALL_CORES, Rule
 from diffmbrl.plots.rule import figure
 
@@ -28,8 +28,13 @@ def over_settings(settings: Mapping[str, Any]) -> list[dict[str, str]]:
             cartpole[experiment],
             [agent for agent in rates if experiment in rates[agent]],
         )
-        for inner_lr, tau in rates[setting.agent][experiment]
+        for inner_lr, tau in pairs(cartpole[experiment], rates[setting.agent][experiment], setting)
     ]
+
+
+def pairs(axes: Mapping[str, Any], rates: list, setting: Setting) -> list:
+    """The pairs of rates that a setting of an experiment is run at."""
+    return rates[:1] if setting.width in axes.get("first_pair_only", ()) else rates
 
 
 def where(experiment: str, settings: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -88,11 +93,7 @@ BUILT = (
 LOOKS = {"agents": "omd.agents"}
 draw = partial(figure, "omd")
 TABULAR_NOTE = ("{scale}", *keys("tabular", "seeds", "steps"))
-CARTPOLE_NOTE = (
-    "{scale}",
-    *keys("cartpole", "steps", "precision", "final_evaluations"),
-    "rates=cartpole.agents",
-)
+CARTPOLE_NOTE = ("{scale}", *keys("cartpole", "steps", "precision", "final_evaluations"))
 RUNS = "{agent}_{variant}_lr{inner_lr}_tau{tau}.parquet"
 TRAINED = (  # what every training of the two-state MDP is set by
     "seeds",

@@ -153,17 +153,13 @@ def cartpole_note(settings: Mapping[str, Any], shown: pd.DataFrame) -> str:
 
     Args:
         settings: of the figure.
-        shown: the rows that it draws, with their number of runs and their experiment.
+        shown: the rows that it draws, with their numbers of runs and of pairs of rate and tau
+            that were tried.
     """
-    experiments = shown["experiment"].unique()
-    pairs = {
-        len(rates)
-        for agent in settings["rates"].values()
-        for experiment, rates in agent["rates"].items()
-        if experiment in experiments
-    }
     sweep = (
-        "one rate and tau per agent" if max(pairs) == 1 else f"best of {span(pairs)} rates and taus"
+        "one rate and tau per agent"
+        if shown["tried"].max() == 1
+        else f"best of {span(shown['tried'])} rates and taus"
     )
     return (
         f"scale {settings['scale']} · {span(shown['n_runs'])} seeds (paper: 10) · "
