@@ -166,6 +166,7 @@ def test_a_segment_that_ends_early_counts_its_own_steps_only(problem):
     within, key = jnp.array([1.0, 1.0, 0.0, 0.0]), jax.random.key(0)
     objective = Objective(policy, system, critic, GAMMA, ALPHA)
 
+    @jax.jit
     def value(states, ended):
         segment = Segment(states, actions, Ends(jnp.array([0.0, ended, 0.0, 0.0]), within))
         return rp_dr.surrogate(objective, 4, segment, key)

@@ -81,6 +81,7 @@ def test_affine_value_and_gradient_in_closed_form(problem, method, adjoint):
 def test_nonlinear_gradient_by_finite_differences(problem, method, adjoint, rank_promotion_allowed):
     b, A = problem
 
+    @jax.jit
     def loss(b):
         found = fixed_point(
             soft, jnp.zeros(6), (b, A), method=METHODS[method], adjoint=ADJOINTS[adjoint]
@@ -107,7 +108,7 @@ def test_arguments_may_be_numbers_and_indices(problem, method):
         return found.value.sum()
 
     inverse = np.linalg.inv(np.eye(6) - 0.8 * np.asarray(A)[np.asarray(order)])
-    found, gradient = jax.value_and_grad(value)(b, 0.8)
+    found, gradient = jax.jit(jax.value_and_grad(value))(b, 0.8)
     np.testing.assert_allclose(found, (inverse @ np.asarray(b)).sum(), rtol=1e-10)
     np.testing.assert_allclose(gradient, inverse.sum(0), rtol=1e-8)
 
@@ -116,6 +117,7 @@ def test_vmap_equals_one_by_one(problem):
     b, A = problem
     stack = jnp.stack([b, 2 * b, -b])
 
+    @jax.jit
     def value(b):
         return fixed_point(
             affine, jnp.zeros(6), (b, A), method=METHODS["affine_gcr"], adjoint=Exact()
