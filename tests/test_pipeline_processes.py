@@ -150,12 +150,36 @@ def test_recover_in_another_pid_namespace_refuses_while_a_job_runs(tmp_path):
     assert project.run(*apart, **COLD).returncode == 0
 
 
-def train(project, **variables):
+# A job that gets SIGTERM the moment its note is there, and the moment before the note goes.
+AT_ONCE = """
+import os, pathlib, signal, sys
+from diffmbrl import cli
+from diffmbrl.pipeline import processes
+noting, dropping = processes.note, pathlib.Path.unlink
+
+def note(*arguments):
+    path = noting(*arguments)
+    if sys.argv[1] == "noted":
+        os.kill(os.getpid(), signal.SIGTERM)
+    return path
+
+def unlink(path, **kwargs):
+    if sys.argv[1] == "done" and path.parent == processes.FOLDER and path.suffix == ".json":
+        os.kill(os.getpid(), signal.SIGTERM)
+    dropping(path, **kwargs)
+
+processes.note, pathlib.Path.unlink = note, unlink
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def train(project, *code, **variables):
     """Starts a job of the toy by hand, with a log."""
-    command = [sys.executable, "-m", "diffmbrl.cli", "run", "toy.train", "--log", "job.log",
-               "--input", "data", OUTPUT, "--output", "runs", "data/results/laptop/toy/new.parquet",
+    command = [sys.executable, *(code or ("-m", "diffmbrl.cli")), "run", "toy.train",
+               "--log", "job.log", "--input", "data", OUTPUT,
+               "--output", "runs", "data/results/laptop/toy/new.parquet",
                "--plan", 'domain="a"', 'method="x"', "rates=[0.3]", "seeds=[1]"]  # fmt: skip
-    environment = project.environment(TOY_SLEEP="60", **COLD, **variables)
+    environment = project.environment(**{"TOY_SLEEP": "60"} | COLD | variables)
     return subprocess.Popen(command, cwd=project.root, env=environment, stderr=subprocess.DEVNULL)
 
 
@@ -174,6 +198,15 @@ def test_a_job_that_is_told_to_end_says_so_and_leaves_nothing(tmp_path, when):
     log = (project.root / "job.log").read_text()
     assert "(job 12 on " in log.splitlines()[0]
     assert "SIGTERM: cancelled, or out of time" in log
+    assert left(project) == []
+
+
+@pytest.mark.parametrize("when", ["noted", "done"])
+def test_a_job_that_is_told_to_end_as_its_note_comes_or_goes_leaves_none(tmp_path, when):
+    project = built(tmp_path / "p")
+    job = train(project, "-c", AT_ONCE, when, TOY_SLEEP="0")
+    assert job.wait(timeout=30) == 143
+    assert "SIGTERM: cancelled" in (project.root / "job.log").read_text()
     assert left(project) == []
 
 

@@ -8,7 +8,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from diffmbrl.errors import UserError
@@ -67,6 +68,43 @@ def logged(path: Path | None) -> Iterator[Log]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def at_work(
+    what: str, outputs: Sequence[str], clean: Sequence[Callable], log: Log
+) -> Iterator[None]:
+    """Keeps a note of this process while the work inside goes on, which may end early.
+
+    A SIGTERM that comes while the note is made or dropped waits until that is done, so that
+    none is left behind.
+
+    Args:
+        what: the process is at.
+        outputs: it makes.
+        clean: are called where it ends early, to drop what is unfinished.
+        log: is told why it ended early.
+    """
+    with ExitStack() as stack:
+        with _waiting():
+            note = stack.enter_context(processes.noted(what, outputs))
+            drop = partial(note.unlink, missing_ok=True)
+            stack.enter_context(ending_early([*clean, drop], log))
+        try:
+            yield
+        finally:
+            with _waiting():
+                stack.close()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Keeps SIGTERM from this thread meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

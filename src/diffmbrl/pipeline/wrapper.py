@@ -14,15 +14,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from diffmbrl import numerics
 from diffmbrl.errors import DataError, UserError
 from diffmbrl.layout import LAYOUT
-from diffmbrl.pipeline import environment, fingerprint, manifests, processes, report, store
-from diffmbrl.pipeline.ending import Log, ending_early
+from diffmbrl.pipeline import environment, fingerprint, manifests, report, store
+from diffmbrl.pipeline.ending import Log, at_work
 from diffmbrl.pipeline.files import STATE, Remembered, hashing, partial_of, partial_prefix
 from diffmbrl.pipeline.proof import File, Fingerprint, Manifest, Proof
 from diffmbrl.pipeline.stage import Inputs, Job, Outputs
@@ -70,11 +69,7 @@ def run_stage(
     platform = numerics.platform(work.computes_on(device), environment.check(packages))
     names = [path.as_posix() for path in outputs.values()]
     try:
-        with (
-            processes.noted(stage, names) as note,
-            ending_early([work.clean, partial(note.unlink, missing_ok=True)], log or Log(None)),
-            hashing() as digest,
-        ):
+        with at_work(stage, names, [work.clean], log or Log(None)), hashing() as digest:
             how = work.do(digest, threads, device, platform)
     except OSError as error:
         raise _explain(error, outputs) from error
