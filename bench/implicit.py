@@ -44,12 +44,18 @@ def models_of(domain, parameterization):
     return registry.load("implicit.parameterizations", parameterization).models(n)
 
 
+def dataset(domain):
+    """Where the transitions of a domain lie."""
+    return ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
+
+
 def problem(domain, parameterization, runs):
     """A program, configs, data and width: some runs of one seed, or all runs of all seeds."""
     entry = registry.load("implicit.domains", domain).DOMAIN
     seeds = SETTINGS["seeds"][: 1 if runs else None]
-    path = ROOT / f"data/datasets/laptop/implicit/{domain}.parquet"
-    data = train.arrays(path, entry, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1)
+    data = train.arrays(
+        dataset(domain), entry, seeds, SETTINGS["updates"], SETTINGS["batch_size"], 1
+    )
     sweep = SETTINGS["parameterizations"][parameterization]
     axes = grid({
         "seed": np.arange(len(seeds)),
@@ -153,6 +159,11 @@ def main():
     parser.add_argument("--runs", type=int, default=48, help="runs of the slowest sweep")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    for path in map(dataset, registry.names("implicit.domains")):
+        if not path.is_file():
+            name = path.relative_to(ROOT)
+            make = f"snakemake --cores 1 {name}"
+            parser.error(f"{name}: not there; `dvc pull` fetches it, `{make}` makes it")
     print(f"{'sweep':26}{'runs/s':>9}{'ms/update':>11}{'1 process':>11}{'ratio':>9}{'vs paper':>16}"
           f"{'GB/s':>7}{'of bound':>10}")  # fmt: skip
     for domain in registry.names("implicit.domains"):
