@@ -149,7 +149,7 @@ BAD = {
     ),
     "one pair at a width that is not run": (
         {"omd": {"cartpole": {"selection": {"first_pair_only": [4]}}}},
-        "cartpole.selection.first_pair_only: 4 is not one of its widths",
+        "cartpole.selection.first_pair_only: 4 is not one of its widths; use some of 3, 6",
     ),
     "steps do not divide": (
         {"omd": {"cartpole": {"steps": 1500}}},

@@ -141,6 +141,9 @@ def test_predictions_are_those_of_the_final_model_with_distractors_at_zero():
     training = cartpole.build(setting, VALUES)
     program = train.program(training, lanes=1)
     state = jax.jit(program.init)(CONFIG, None)
+    advance = jax.jit(program.advance)
+    for _ in range(program.segments):
+        state, _ = advance(CONFIG, None, state)
     final = state[1].agent.model
     runs = {name: np.asarray(value)[None] for name, value in CONFIG.items()}
     last = program.last(CONFIG, None, state)["model"]

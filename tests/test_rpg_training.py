@@ -38,12 +38,12 @@ def configs(seeds=1, sn="both", layers="hidden", target=1.0):
     return setup.configs(setup.runs([{**arm, "rates": [0.001], "seeds": seeds}]), target)
 
 
-def filled(learner, episode=7, steps=20, falls=False, arm=None):
+def filled(learner, episode=7, steps=20, falls=False):
     """A state that holds `steps` transitions; observations count steps, 100 on at each reset.
 
     Episodes end after `episode` steps, by themselves where `falls`, else by a time limit.
     """
-    state = jax.jit(learner.init)(jax.random.PRNGKey(0), arm or plain())
+    state = jax.jit(learner.init)(jax.random.PRNGKey(0), plain())
     zeros = jnp.zeros(3, jnp.float32)
     unit = models.Normaliser(jnp.float32(1), zeros, 1 + zeros)
     observe = jax.jit(learner.observe)
@@ -151,28 +151,16 @@ def test_normalisation_holds_through_training_and_only_where_asked():
 
 
 def test_snapshots_come_back_whole():
-    learner, on = make(), jnp.asarray(True)
-    arm = plain()._replace(model=on, policy=on)
-    state = filled(learner, arm=arm)
-    take = jax.jit(lambda state, key: snapshots.take(learner, SCHEDULE, state, key))
-    taken = take(state, jax.random.PRNGKey(1))
-    vector = snapshots.flatten(taken)
-    snapshot = snapshots.unflatten(learner, SCHEDULE, vector)
+    learner = make()
+    found = engine.run(program(learner), configs(), {})
+    assert found["returns"].shape == (1, 2, 2, 2)
+    snapshot = snapshots.unflatten(learner, SCHEDULE, found["snapshot"][0, 1, 1])
     assert snapshot.segments.states.shape == (8, 6, 3)
-    assert eqx.tree_equal(snapshot, taken)
-    np.testing.assert_array_equal(snapshots.flatten(snapshot), vector)
+    np.testing.assert_array_equal(snapshots.flatten(snapshot), found["snapshot"][0, 1, 1])
     norms = spectral.exact(learner.policy(snapshot.learner).net)
     np.testing.assert_allclose(norms[1], 1, rtol=0.01)
     with pytest.raises(ValueError, match="numbers"):
-        snapshots.unflatten(learner, SCHEDULE, vector[:-1])
-
-
-def test_a_schedule_with_snapshots_takes_one_at_both_ends_of_each_segment():
-    config = jax.tree.map(lambda x: x[0], configs())
-    training = Training(make(), Pendulum(), SCHEDULE)
-    _, metrics = jax.eval_shape(lambda c: training.advance(training.start(c)), config)
-    assert metrics["returns"].shape == (2, 2)
-    assert metrics["snapshot"].shape[0] == 2
+        snapshots.unflatten(learner, SCHEDULE, found["snapshot"][0, 1, 1][:-1])
 
 
 def test_snapshot_files_that_are_damaged_or_of_another_schedule_are_named(tmp_path):

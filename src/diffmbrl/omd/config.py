@@ -354,9 +354,14 @@ class Settings(Group):
             value, limit = getattr(cartpole, key), getattr(cartpole, most)
             if value > limit:
                 refuse(f"cartpole.{key} = {value}: must be at most {most} = {limit}")
-        for width in cartpole.selection.first_pair_only:
-            if width not in cartpole.selection.widths:
-                refuse(f"cartpole.selection.first_pair_only: {width} is not one of its widths")
+        selection = cartpole.selection
+        for width in selection.first_pair_only:
+            if width not in selection.widths:
+                known = ", ".join(map(str, selection.widths))
+                refuse(
+                    f"cartpole.selection.first_pair_only: {width} is not one of its widths; "
+                    f"use some of {known}"
+                )
         if "width" not in cartpole.experiments:
             found = str(list(cartpole.experiments)).replace("'", '"')
             refuse(f'cartpole.experiments = {found}: must hold "width"')

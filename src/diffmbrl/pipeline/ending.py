@@ -48,7 +48,7 @@ class Log:
 def logged(path: Path | None) -> Iterator[Log]:
     """Writes to a log file how the work inside went; a traceback only for our own mistakes.
 
-    SIGTERM is told of too, also before `ending_early` watches for it.
+    SIGTERM is told of too, also before `at_work` watches for it.
     """
     log, job = Log(path), report.job_id()
     before = signal.signal(signal.SIGTERM, lambda number, frame: _end([], log, CANCELLED))
@@ -89,7 +89,7 @@ def at_work(
         with _waiting():
             note = stack.enter_context(processes.noted(what, outputs))
             drop = partial(note.unlink, missing_ok=True)
-            stack.enter_context(ending_early([*clean, drop], log))
+            stack.enter_context(_ending_early([*clean, drop], log))
         try:
             yield
         finally:
@@ -108,7 +108,7 @@ def _waiting() -> Iterator[None]:
 
 
 @contextmanager
-def ending_early(clean: Sequence[Callable], log: Log) -> Iterator[None]:
+def _ending_early(clean: Sequence[Callable], log: Log) -> Iterator[None]:
     """Ends this process at once when SIGTERM comes or the Snakemake that started it is gone.
 
     At once even in the middle of a long computation, where Python's own handlers have to wait.
