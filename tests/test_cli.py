@@ -73,7 +73,10 @@ def test_compare_refuses_an_unknown_scale(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     code, said = run(capsys, "compare", "implicit", "--scale", "huge")
     assert code == 2
-    assert "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, levels, rates" in said
+    assert (
+        "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, levels, mujoco, rates"
+        in said
+    )
 
 
 def test_output_that_cannot_be_written(capsys, tmp_path, monkeypatch):

@@ -20,7 +20,7 @@ BAD = {
     ),
     "unknown scale": (
         {"scale": "huge"},
-        'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, levels, rates',
+        'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, levels, mujoco, rates',
     ),
     "scale is a number": ({"scale": 3}, "scale = 3: must be of type string"),
     "unknown paper": (
@@ -33,6 +33,12 @@ BAD = {
         {"judged": ["huge", "laptop"]},
         'config/config.yaml: judged.0 = "huge": unknown; use one of laptop, paper, smoke',
     ),
+    "a scale that has none of the papers": (
+        {"scale": "tuning", "papers": ["implicit", "omd"]},
+        'config/config.yaml: papers = ["implicit", "omd"]: scale tuning has none of them; '
+        "config/scales/tuning.yaml names rpg",
+    ),
+    "no case": ({"omd": {"cases": []}}, "cases = []: must have at least 1 item"),
     "unknown device": ({"device": "tpu"}, 'device = "tpu": unknown; use one of auto, cpu, gpu'),
     "unknown environment": (
         {"environment": "some"},
@@ -248,7 +254,7 @@ def test_command_line_wins_and_scales_overlay():
     assert laptop["updates"] == 70
     assert laptop["parameterizations"]["implicit"]["etas"] == [0.5]
     loaded = config.load(ROOT, {"implicit": {"updates": 70}})
-    assert {loaded.settings("implicit", s)["updates"] for s in loaded.scales} == {70}
+    assert {loaded.settings("implicit", s)["updates"] for s in loaded.scales_of("implicit")} == {70}
     loaded = config.load(ROOT)
     assert len(loaded.settings("implicit", "smoke")["seeds"]) == 2
     assert len(loaded.settings("implicit", "laptop")["seeds"]) == 20
@@ -268,6 +274,15 @@ def test_equal_settings_share_results():
     loaded = config.load(ROOT)
     assert loaded.home_of("implicit", "paper") == "laptop"
     assert loaded.home_of("implicit", "smoke") == "smoke"
+
+
+def test_a_scale_has_the_papers_that_its_file_names():
+    loaded = config.load(ROOT)
+    assert list(loaded.scales["cartpole"]) == ["omd"]
+    assert "cartpole" not in loaded.scales_of("rpg")
+    assert loaded.home_of("rpg", "mujoco") == "mujoco"
+    with pytest.raises(ConfigError, match="scale cartpole has no rpg: config/scales/cartpole.yaml"):
+        loaded.settings("rpg", "cartpole")
 
 
 def test_implicit_is_the_published_grid():

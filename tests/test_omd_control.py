@@ -1,6 +1,7 @@
 """Continuous control: implicit gradient of SAC's critics, distractors, memory, training, figure."""
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from diffmbrl.agents.sac import SAC
 from diffmbrl.envs.distracted import Distracted
 from diffmbrl.envs.pendulum import Pendulum
 from diffmbrl.errors import ConfigError
-from diffmbrl.omd import control, control_summary
+from diffmbrl.omd import control, control_summary, rules
 from diffmbrl.omd.agent import Rates
 from diffmbrl.omd.agents.mle import MLE
 from diffmbrl.omd.agents.omd import OMD
@@ -27,6 +28,7 @@ from diffmbrl.omd.settings import Setting
 from diffmbrl.plots import fig_omd_8
 from diffmbrl.sweep import checkpoints, engine
 
+ROOT = Path(__file__).parents[1]
 RATES = Rates(*map(jnp.float32, (1e-3, 1e-3, 1e-3)))
 Q, MODEL = Critics(SAC(3, 1, width=4, depth=1)), Model(3, 1, 4)
 pytestmark = pytest.mark.usefixtures("rank_promotion_allowed")
@@ -37,6 +39,12 @@ def batch(n=16):
     shapes = ((n, 3), (n, 1), (n,), (n, 3))
     parts = [jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32) for shape in shapes]
     return Transition(*parts, jnp.asarray(rng.random(n) < 0.2, jnp.float32))
+
+
+def test_scale_mujoco_runs_this_case_alone():
+    settings = config.load(ROOT).settings("omd", "mujoco")
+    found = {rule.stage for rule in rules.RULES if rule.instances(settings)}
+    assert found == {"omd.control", "omd.control_summary", "omd.claims", "plots.fig_omd_8"}
 
 
 def doubled(tree):

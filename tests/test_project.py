@@ -179,9 +179,9 @@ def test_every_claim_names_a_figure_that_a_rule_draws(monkeypatch):
 def test_every_stage_has_one_rule_and_reads_what_a_rule_makes():
     assert len({bound.rule.stage for bound in WORKFLOW.rules}) == len(WORKFLOW.rules)
     for bound in WORKFLOW.rules:
-        for instance in bound.rule.instances(WORKFLOW.config.settings(bound.paper, "laptop")):
+        for instance in bound.rule.instances(WORKFLOW.config.settings(bound.paper, "paper")):
             for read in bound.inputs.values():
-                assert read({**instance, "scale": "laptop"})
+                assert read({**instance, "scale": "paper"})
 
 
 def test_settings_that_replay_narrows_are_given_to_the_stage():

@@ -55,7 +55,7 @@ def snakemake(project, *arguments) -> str:
     ],
 )
 def test_a_recipe_trains_and_is_drawn(project, scale, run):
-    planned = snakemake(project, "-n", "implicit", "--config", f"scale={scale}")
+    planned = snakemake(project, "-n", "--config", f"scale={scale}")
     assert f"fig_A1_offsets_{run}.pdf" in planned
     target = f"data/results/{scale}/implicit/{run}.parquet"
     snakemake(project, target, "--config", f"scale={scale}")

@@ -59,12 +59,12 @@ def test_arms_have_the_rates_that_scale_tuning_chose():
     chosen = table[table["chosen"]].set_index(arm)["rate"]
     assert chosen.index.is_unique
     assert {key: [rate] for key, rate in chosen.items()} == {
-        key: own for key, (own, _) in arms("laptop").items()
+        key: own for key, (own, _) in arms("mujoco").items()
     }
 
 
 def test_tuning_gives_every_arm_the_same_budget():
     tuning = arms("tuning")
-    assert tuning.keys() == arms("laptop").keys()
+    assert tuning.keys() == arms("mujoco").keys()
     first, *others = tuning.values()
     assert all(other == first for other in others)

@@ -12,7 +12,7 @@ from diffmbrl.rpg import exact, gradients, horizon, landscape, rules, setup, smo
 from diffmbrl.rpg.objective import Estimator
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = config.load(ROOT).settings("rpg", "laptop")
+SETTINGS = config.load(ROOT).settings("rpg", "mujoco")
 ARM = {"sn": "none", "layers": "hidden", "init": "orthogonal", "clip": 0, "rates": [0.001],
        "seeds": 1}  # fmt: skip
 

@@ -63,13 +63,12 @@ def _config(arguments: argparse.Namespace) -> int:
     from diffmbrl import config, settings
 
     loaded = config.load()
-    papers = [arguments.paper] if arguments.paper else [None, *config.papers()]
     if arguments.paper not in (None, *config.papers()):
         known = ", ".join(config.papers())
         raise UserError(f"config {arguments.paper}: no such paper; use one of {known}")
     scale = arguments.scale or loaded.scale
     config.check_scale(scale, list(loaded.scales), f"--scale {scale}")
-    for paper in papers:
+    for paper in [arguments.paper] if arguments.paper else [None, *loaded.scales[scale]]:
         group = config.settings_type(paper) if paper else config.TopLevel
         values = loaded.settings(paper, scale) if paper else vars(loaded)
         print(f"# config/{paper or config.TOP_LEVEL}.yaml" + (f", scale {scale}" if paper else ""))

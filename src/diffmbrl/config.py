@@ -63,7 +63,8 @@ class Config:
 
     Attributes:
         scale, papers, judged, device, environment: the top-level keys.
-        scales: by scale and paper, the paper's settings as plain data.
+        scales: by scale and paper, the paper's settings as plain data. A scale has the papers that
+            its file names.
     """
 
     scale: str
@@ -79,14 +80,30 @@ class Config:
         return papers()
 
     def settings(self, paper: str, scale: str) -> Mapping[str, Any]:
-        """A paper's settings at a scale."""
+        """A paper's settings at a scale.
+
+        Raises:
+            ConfigError: the scale's file does not name the paper.
+        """
+        if paper not in self.scales[scale]:
+            raise ConfigError(self.without(paper, scale))
         return self.scales[scale][paper]
+
+    def without(self, paper: str, scale: str) -> str:
+        """What is said of a paper that a scale does not have."""
+        return (
+            f"scale {scale} has no {paper}: {LAYOUT.config}/scales/{scale}.yaml does not name it; "
+            f"scales that do: {', '.join(self.scales_of(paper)) or 'none'}"
+        )
+
+    def scales_of(self, paper: str) -> list[str]:
+        """The scales that a paper is run at."""
+        return [scale for scale, found in self.scales.items() if paper in found]
 
     def home_of(self, paper: str, scale: str) -> str:
         """The scale whose files hold a paper's results: equal settings share one set of results."""
-        return next(
-            other for other in self.scales if self.scales[other][paper] == self.scales[scale][paper]
-        )
+        settings = self.settings(paper, scale)
+        return next(s for s in self.scales_of(paper) if self.scales[s][paper] == settings)
 
 
 @cache
@@ -129,11 +146,17 @@ def load(root: Path | str = ".", overrides: Mapping[str, Any] | None = None) -> 
     for index, name in enumerate(top["judged"]):
         check_scale(name, known, f"{file}: judged.{index} = {json.dumps(name)}")
     resolved = {scale: _resolve(root, scale, theirs) for scale in known}
+    if not set(top["papers"]) & set(resolved[top["scale"]]):
+        raise ConfigError(
+            f"{file}: papers = {json.dumps(top['papers'])}: scale {top['scale']} has none of them; "
+            f"{LAYOUT.config}/scales/{top['scale']}.yaml names "
+            f"{', '.join(resolved[top['scale']]) or 'no paper'}"
+        )
     return Config(**top, scales=resolved)
 
 
 def _resolve(root: Path, scale: str, overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Every paper's settings at a scale."""
+    """The settings of the papers that a scale's file names."""
     layers = _read(root / f"{LAYOUT.config}/scales/{scale}.yaml")
     for name in layers:
         if name not in papers():
@@ -142,7 +165,7 @@ def _resolve(root: Path, scale: str, overrides: Mapping[str, Any]) -> dict[str, 
                 f"{', '.join(papers())}"
             )
     settings = {}
-    for paper in papers():
+    for paper in (name for name in papers() if name in layers):
         file = f"{LAYOUT.config}/{paper}.yaml"
         values = _read(root / file)
         for key, folder in _registries(paper).items():

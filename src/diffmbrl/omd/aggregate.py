@@ -1,4 +1,4 @@
-"""Stage: statistics over seeds of the tabular trainings and of the CartPole runs."""
+"""Stage: statistics over seeds of the CartPole runs."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,6 @@ from diffmbrl.pipeline.stage import Job
 from diffmbrl.stats.intervals import bootstrap, iqm
 from diffmbrl.tables import read_parquet, write_csv
 
-TABULAR = ["table", "agent", "objective", "projection", "adjoint", "norm_bound", "sigma"]
-TABULAR_METRICS = ("return", "q_error", "bound", "bellman_error")
 SETTING = [
     "experiment",
     "agent",
@@ -74,15 +72,6 @@ def _statistics(values: np.ndarray, rng: np.random.Generator) -> dict[str, float
     }
 
 
-def tabular(frames: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """One row per table, agent and bound or noise level."""
-    runs = pd.concat([frame.assign(table=name) for name, frame in frames.items()])
-    ranges = [f"{m}_{end}" for m in ("return", "q_error", "bound") for end in ("low", "high")]
-    summary = summarize(runs, TABULAR, TABULAR_METRICS)
-    others = runs.groupby(TABULAR, observed=True, sort=True)[["converged", *ranges]].mean()
-    return summary.merge(others.reset_index(), on=TABULAR)
-
-
 def final(runs: pd.DataFrame, evaluations: int) -> pd.DataFrame:
     """One row per run: metrics averaged over its last `evaluations` evaluations."""
     last = runs[runs["step"] > runs["step"].max() - evaluations * runs["step"].min()]
@@ -115,10 +104,7 @@ def read_cartpole(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def run(job: Job) -> None:
-    """Writes the tabular summary, the final CartPole results, their selection and curves."""
-    tables = {path.stem.removeprefix("tabular_"): path for path in job.inputs["tabular"]}
-    summary = tabular({name: read_parquet(path) for name, path in tables.items()})
-    write_csv(summary, job.outputs["tabular"])
+    """Writes the final results, which pair of rates was selected, and curves."""
     runs = read_cartpole(job.inputs["cartpole"])
     # Experiments may have different numbers of steps: each is cut at its own last one.
     parts = runs.groupby("experiment", sort=True)

@@ -332,6 +332,10 @@ class Control(Group):
 class Settings(Group):
     """Control-oriented model learning by implicit differentiation (Nikishin et al. 2022)."""
 
+    cases: Annotated[
+        Several[Literal["tabular", "cartpole", "control"]],
+        Field(description="Which are run: the two-state MDP, CartPole, continuous control."),
+    ]
     tabular: Annotated[Tabular, Field(description="The two-state MDP of figures 2, 3 and 6.")]
     studies: Annotated[
         Studies, Field(description="What the paper states of the tabular case without showing it.")

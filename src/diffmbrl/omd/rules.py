@@ -1,6 +1,7 @@
 """What of Nikishin et al. 2022 is run: stages, what they read and make, figures."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,9 +38,9 @@ def pairs(axes: Mapping[str, Any], rates: list, setting: Setting) -> list:
     return rates[:1] if setting.width in axes.get("first_pair_only", ()) else rates
 
 
-def where(experiment: str, settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One job where an experiment is run."""
-    return [{}] if experiment in settings["cartpole"]["experiments"] else []
+def ablated(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One job where CartPole's ablation is run."""
+    return [{}] if "ablation" in settings["cartpole"]["experiments"] else []
 
 
 def over_control(settings: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -59,9 +60,13 @@ def over_control(settings: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def where_controlled(settings: Mapping[str, Any]) -> list[dict[str, str]]:
-    """One job where a continuous-control task is run."""
-    return [{}] if settings["control"]["tasks"] else []
+def within(case: str, rules: Iterable[Rule]) -> list[Rule]:
+    """Rules that have jobs only at the scales that run a case."""
+
+    def over(rule: Rule, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+        return rule.instances(settings) if case in settings["cases"] else []
+
+    return [replace(rule, over=partial(over, rule)) for rule in rules]
 
 
 def keys(group: str, *names: str) -> tuple[str, ...]:
@@ -107,7 +112,7 @@ TRAINED = (  # what every training of the two-state MDP is set by
     "projections",
 )
 
-RULES = (
+OF_TABULAR = (
     Rule(
         "omd.tabular",
         outputs={name: f"results/tabular_{name}.parquet" for name in TABULAR},
@@ -151,6 +156,50 @@ RULES = (
         ),
     ),
     Rule(
+        "omd.tabular_summary",
+        inputs={"runs": tuple(TABULAR.values())},
+        outputs={"tabular": "stats/tabular.csv"},
+    ),
+    Rule(
+        "omd.compare",
+        inputs={"tabular": "omd.tabular_summary.tabular"},
+        outputs={
+            "table": "stats/compare.csv",
+            "verdicts": "stats/compare.json",
+            "metrics": "stats/metrics.json",
+        },
+        shown=("verdicts",),
+    ),
+    draw(
+        "2",
+        "returns_under_bound",
+        inputs={"tabular": "omd.tabular_summary.tabular"},
+        settings=TABULAR_NOTE,
+        facts=LOOKS,
+    ),
+    draw(
+        "3",
+        "equivalent_mdp_and_bounds",
+        inputs={"tabular": "omd.tabular_summary.tabular", "bounds": TABULAR["bounds"]},
+        settings=(*TABULAR_NOTE, "tabular.alpha"),
+        facts=LOOKS,
+    ),
+    draw("6", "noise", inputs={"tabular": "omd.tabular_summary.tabular"}, settings=TABULAR_NOTE),
+    draw(
+        "T1",
+        "tabular_statements",
+        inputs={"tabular": "omd.tabular_summary.tabular", **STUDIES},
+        settings=(
+            "{scale}",
+            "tabular.alpha",
+            "trainings=tabular.seeds",
+            *keys("studies", "seeds", "steps", "instances"),
+        ),
+    ),
+)
+
+OF_CARTPOLE = (
+    Rule(
         "omd.cartpole",
         outputs={
             "curves": f"results/cartpole/{{experiment}}/{RUNS}",
@@ -189,33 +238,9 @@ RULES = (
     ),
     Rule(
         "omd.aggregate",
-        inputs={"tabular": tuple(TABULAR.values()), "cartpole": "omd.cartpole.curves"},
-        outputs={name: f"stats/{name}.csv" for name in ("tabular", "cartpole", "curves")},
+        inputs={"cartpole": "omd.cartpole.curves"},
+        outputs={name: f"stats/{name}.csv" for name in ("cartpole", "curves")},
         settings=keys("cartpole", "final_evaluations"),
-    ),
-    Rule(
-        "omd.compare",
-        inputs={"tabular": "omd.aggregate.tabular"},
-        outputs={
-            "table": "stats/compare.csv",
-            "verdicts": "stats/compare.json",
-            "metrics": "stats/metrics.json",
-        },
-        shown=("verdicts",),
-    ),
-    draw(
-        "2",
-        "returns_under_bound",
-        inputs={"tabular": "omd.aggregate.tabular"},
-        settings=TABULAR_NOTE,
-        facts=LOOKS,
-    ),
-    draw(
-        "3",
-        "equivalent_mdp_and_bounds",
-        inputs={"tabular": "omd.aggregate.tabular", "bounds": TABULAR["bounds"]},
-        settings=(*TABULAR_NOTE, "tabular.alpha"),
-        facts=LOOKS,
     ),
     draw(
         "4",
@@ -235,17 +260,12 @@ RULES = (
         settings=CARTPOLE_NOTE,
         facts=LOOKS,
     ),
-    draw("6", "noise", inputs={"tabular": "omd.aggregate.tabular"}, settings=TABULAR_NOTE),
     draw(
-        "T1",
-        "tabular_statements",
-        inputs={"tabular": "omd.aggregate.tabular", **STUDIES},
-        settings=(
-            "{scale}",
-            "tabular.alpha",
-            "trainings=tabular.seeds",
-            *keys("studies", "seeds", "steps", "instances"),
-        ),
+        "7",
+        "ablation",
+        inputs={"curves": "omd.aggregate.curves"},
+        settings=(*CARTPOLE_NOTE, "cartpole.adjoint_iterations"),
+        over=ablated,
     ),
     draw(
         "T2",
@@ -259,29 +279,9 @@ RULES = (
         settings=CARTPOLE_NOTE,
         facts=LOOKS,
     ),
-    Rule(
-        "omd.claims",
-        inputs={
-            **TABULAR,
-            **{name: source for name, source in STUDIES.items() if name != "bounds"},
-            "pairs": STUDIES["bounds"],
-            "finals": "omd.finals.finals",
-            "selections": "omd.finals.selections",
-            "predictions": "omd.cartpole.predictions[experiment=width]",
-            "eigenvalues": "omd.curvature.eigenvalues",
-            "answers": "omd.curvature.answers",
-            "zero_shot": "omd.zero_shot.runs",
-            "control": "omd.control_summary.runs",
-        },
-        outputs={"claims": "stats/claims.csv"},
-    ),
-    draw(
-        "7",
-        "ablation",
-        inputs={"curves": "omd.aggregate.curves"},
-        settings=(*CARTPOLE_NOTE, "cartpole.adjoint_iterations"),
-        over=partial(where, "ablation"),
-    ),
+)
+
+OF_CONTROL = (
     Rule(
         "omd.control",
         outputs={
@@ -315,7 +315,6 @@ RULES = (
             "curves": "stats/control_curves.csv",
         },
         settings=keys("control", "final_evaluations"),
-        over=where_controlled,
     ),
     draw(
         "8",
@@ -327,6 +326,27 @@ RULES = (
         },
         settings=("{scale}", "plan=control"),
         facts=LOOKS | {"tasks": "rpg.tasks"},
-        over=where_controlled,
+    ),
+)
+
+RULES = (
+    *within("tabular", OF_TABULAR),
+    *within("cartpole", OF_CARTPOLE),
+    *within("control", OF_CONTROL),
+    Rule(
+        "omd.claims",
+        inputs={
+            **TABULAR,
+            **{name: source for name, source in STUDIES.items() if name != "bounds"},
+            "pairs": STUDIES["bounds"],
+            "finals": "omd.finals.finals",
+            "selections": "omd.finals.selections",
+            "predictions": "omd.cartpole.predictions[experiment=width]",
+            "eigenvalues": "omd.curvature.eigenvalues",
+            "answers": "omd.curvature.answers",
+            "zero_shot": "omd.zero_shot.runs",
+            "control": "omd.control_summary.runs",
+        },
+        outputs={"claims": "stats/claims.csv"},
     ),
 )

@@ -161,7 +161,9 @@ def _paper(
 
 def _figures(work: Workflow, name: str, judged: Sequence[Judged]) -> list[Figure]:
     """All pictures of a paper at the configured scale, and those that claims cite; no data yet."""
-    home = work.config.home_of(name, work.config.scale)
+    config = work.config
+    scales = config.scales_of(name)
+    home = config.home_of(name, config.scale) if config.scale in scales else None
     cited = {(j.figure, j.scale) for j in judged}
     return [
         Figure(
@@ -170,7 +172,7 @@ def _figures(work: Workflow, name: str, judged: Sequence[Judged]) -> list[Figure
         )
         for bound in work.rules
         if bound.paper == name and bound.outputs.get("png", "").startswith(f"{LAYOUT.figures}/")
-        for scale in work.config.scales
+        for scale in scales
         if scale == home or (bound.rule.name, scale) in cited
         for path, part in documents.pictures_of(work, bound.rule.name, scale).items()
     ]  # fmt: skip

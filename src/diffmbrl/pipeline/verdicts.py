@@ -112,12 +112,17 @@ def of_paper(work: Workflow, paper: str, scale: str | None = None) -> list[Judge
         scale: only this one counts; None: of each claim the widest at which it is tested.
 
     Raises:
-        UserError: there is no table; the message says which command makes it.
+        UserError: there is no table, or no such scale of the paper; the message says what helps.
     """
-    scales = [scale] if scale else work.config.judged
+    ours = work.config.scales_of(paper)
+    scales = [scale] if scale else [s for s in work.config.judged if s in ours]
     homes = list(dict.fromkeys(work.config.home_of(paper, s) for s in scales))
     tables = {home: table_of(work, paper, home) for home in homes}
     found = {home: _read(work, paper, home) for home in homes if tables[home].is_file()}
+    if not homes:
+        raise UserError(
+            f"{paper}: none of the judged scales ({', '.join(work.config.judged)}) has it"
+        )
     if not found:
         path = tables[homes[-1]]
         raise UserError(f"{path}: not there; `snakemake --cores 2 {path}` makes it")
@@ -178,7 +183,7 @@ def _widest(rows: Sequence[Judged]) -> Judged:
 def _read(work: Workflow, paper: str, scale: str) -> list[Judged]:
     path, config = table_of(work, paper, scale), work.config
     widest = config.judged[0]
-    same = config.home_of(paper, widest) == scale
+    same = widest in config.scales_of(paper) and config.home_of(paper, widest) == scale
     label = f"{scale} = {widest}" if same and scale != widest else scale
     with open(path, encoding="utf-8", newline="") as file:
         table = csv.DictReader(file)

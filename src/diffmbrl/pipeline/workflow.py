@@ -82,8 +82,11 @@ class Workflow:
     def targets(self, paper: str) -> list[str]:
         """Every output of every rule of a paper, at the configured scale.
 
-        Every stage's, not only the last ones': an output that is deleted is then made again.
+        Every stage's, not only the last ones': an output that is deleted is then made again. Of a
+        paper that the scale does not have, one file that nothing makes and whose name says why.
         """
+        if paper not in self.config.scales[self.config.scale]:
+            return [self.config.without(paper, self.config.scale)]
         scale = self.config.home_of(paper, self.config.scale)
         settings = self.config.settings(paper, scale)
         return [
@@ -278,7 +281,7 @@ class Bound:
         config = self.workflow.config
         return [
             {**instance, "scale": scale}
-            for scale in config.scales
+            for scale in config.scales_of(self.paper)
             for instance in self.rule.instances(config.settings(self.paper, scale))
         ]
 
