@@ -20,7 +20,6 @@ PRIVATE = {  # where: names that diffmbrl.pipeline.snakemake uses, or relies on 
     ],
     "snakemake.dag:DAG": ["toposorted", "needrun"],
     "snakemake.jobs:Job": ["non_derived_params"],
-    "snakemake.rules:Rule": ["is_producer"],
     "snakemake.settings.types:WorkflowSettings": ["persistence_backend"],
     "snakemake.settings.types:StorageSettings": ["default_storage_provider"],
     "snakemake.settings.enums:RerunTrigger": ["parse_choices_set"],

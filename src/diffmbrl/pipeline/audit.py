@@ -8,10 +8,11 @@ from typing import Any
 
 from diffmbrl import numerics
 from diffmbrl.errors import DataError
-from diffmbrl.pipeline import manifests, report, snakemake, store
+from diffmbrl.pipeline import manifests, report, store
 from diffmbrl.pipeline.files import Remembered, digest
 from diffmbrl.pipeline.proof import Fingerprint, Manifest
 from diffmbrl.pipeline.released import committed
+from diffmbrl.pipeline.workflow import jobs_of
 
 # Kinds of failure, gravest first: exit code, and what it means.
 KINDS = {
@@ -28,7 +29,7 @@ KINDS = {
     "code": (17, "an output was made by other code than today's"),
     "settings": (18, "an output was made with other settings than today's"),
     "lock": (19, "an output was made under another lock of requirements"),
-    "orphan": (20, "no rule makes an output that has a manifest"),
+    "orphan": (20, "no job of any scale makes an output that has a manifest"),
 }
 
 
@@ -69,7 +70,7 @@ def audit() -> Audit:
     found, problems = _read_all()
     released = committed()
     known = {manifest.sha256: output for output, manifest in found.items()}
-    today = {o: job.params for job in snakemake.plan(targets=list(found)) for o in job.outputs}
+    today = {output: job.params for output, job in jobs_of(found).items()}
     for output, manifest in found.items():
         problems += check_bytes(manifest, hashes, known)
         problems += check_chain(manifest, found, hashes)
@@ -77,7 +78,9 @@ def audit() -> Audit:
         if output in today:
             problems += check_fingerprint(manifest, Fingerprint.parse(today[output]))
         else:
-            problems.append(Problem(output, "orphan", "no rule makes it; delete it, or its rule"))
+            file = manifests.path_of(output)
+            detail = f"no job of any scale makes it; delete it and {file}, or configure it again"
+            problems.append(Problem(output, "orphan", detail))
     problems += [
         Problem(output, "manifest", f"{manifests.path_of(output)} is missing")
         for output in manifests.outputs_on_disk()

@@ -10,6 +10,7 @@ from diffmbrl.errors import DataError, UserError
 from diffmbrl.pipeline import audit, manifests, report, snakemake
 from diffmbrl.pipeline.files import Remembered, digest, hashing
 from diffmbrl.pipeline.proof import Fingerprint, describe
+from diffmbrl.pipeline.workflow import jobs_of
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def accept(outputs: Sequence[str], reason: str) -> list[str]:
     """
     if not reason.strip():
         raise UserError("accept: --reason must say why the change cannot matter")
-    jobs = {output: job for job in snakemake.plan(targets=outputs) for output in job.outputs}
+    jobs = jobs_of(outputs)
     whole = dict.fromkeys(other for path in outputs for other in _job(jobs, path).outputs)
     return [_accept(output, _job(jobs, output), reason) for output in whole]
 

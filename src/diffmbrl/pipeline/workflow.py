@@ -5,7 +5,7 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -19,7 +19,7 @@ from diffmbrl.pipeline import fingerprint, manifests, processes, queue, records,
 from diffmbrl.pipeline.proof import Fingerprint
 from diffmbrl.pipeline.resources import Need, need
 from diffmbrl.pipeline.rule import Rule, Wildcards, fill
-from diffmbrl.pipeline.snakemake import declared
+from diffmbrl.pipeline.snakemake import Planned, declared
 
 _SOURCE = re.compile(r"(?P<stage>[\w.]+)\.(?P<role>\w+)(\[(?P<chosen>\w+=\w+)\])?")
 
@@ -54,6 +54,17 @@ def start(theirs: Any) -> None:
     executor = snakemake.cluster(theirs)
     if executor is not None:
         queue.remember(executor)
+
+
+def jobs_of(files: Iterable[str]) -> dict[str, Planned]:
+    """By output, the jobs that make some files and what those are made from.
+
+    Files that no job of any scale makes have none.
+    """
+    made = {path for bound in Workflow(load()).rules for path in bound.every_output()}
+    wanted = [file for file in files if file in made]
+    jobs = snakemake.plan(targets=wanted) if wanted else []
+    return {output: job for job in jobs for output in job.outputs}
 
 
 class Workflow:
@@ -275,6 +286,11 @@ class Bound:
             for instance in self.rule.instances(settings):
                 groups.setdefault(tuple(instance[name] for name in names), []).append(instance)
         return self._groups[scale, names]
+
+    def every_output(self) -> Iterator[str]:
+        """The paths of all outputs of all jobs, at every scale."""
+        for instance in self._instances_at_all_scales:
+            yield from (fill(path, instance) for path in self.outputs.values())
 
     @cached_property
     def _instances_at_all_scales(self) -> list[dict[str, str]]:
