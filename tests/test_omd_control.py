@@ -218,5 +218,8 @@ def test_the_figure_states_its_reductions():
     plan = {"final_evaluations": 3, "tasks": {"hopper": {
         "seeds": 5, "steps": 20000, "hidden": 64, "batch": 256}}}  # fmt: skip
     text = fig_omd_8.note("laptop", plan, {"hopper": {"LABEL": "Hopper"}})
+    assert "final: mean of the last 3 evaluations" in text
+    one = fig_omd_8.note("laptop", plan | {"final_evaluations": 1}, {})
+    assert one.startswith("scale laptop \u00b7 final: last evaluation\n")
     assert text.endswith("Hopper: 5 seeds, 20,000 steps (paper: 1,000,000), 64 units (paper: 256), "
                          "256 per batch")  # fmt: skip

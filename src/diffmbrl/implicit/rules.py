@@ -164,7 +164,6 @@ RULES = (
             "coverage.untrained_below",
         ),
         over=over_covered,
-        threads=threads,
     ),
     Rule(
         "implicit.noise",
@@ -172,7 +171,6 @@ RULES = (
         outputs={"noise": "results/noise_{domain}.parquet"},
         settings=("seeds", "updates", "batch_size", "noise.measurements", "noise.offsets"),
         over=over_compared,
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "implicit.td",
@@ -188,7 +186,6 @@ RULES = (
             "coverage.untrained_below",
         ),
         over=over_td,
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "implicit.choice",
@@ -203,7 +200,6 @@ RULES = (
             "choice.offsets",
         ),
         over=over_compared,
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "implicit.regret",

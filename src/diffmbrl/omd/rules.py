@@ -7,7 +7,7 @@ from typing import Any
 
 from diffmbrl.omd import control_settings
 from diffmbrl.omd.settings import Setting, settings_of
-from diffmbrl.pipeline.rule import ALL_CORES, Rule
+from diffmbrl.pipeline.rule import Rule
 from diffmbrl.plots.rule import figure
 
 
@@ -117,13 +117,11 @@ OF_TABULAR = (
         "omd.tabular",
         outputs={name: f"results/tabular_{name}.parquet" for name in TABULAR},
         settings=keys("tabular", *TRAINED, "adjoints"),
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "omd.constraint",
         outputs={"runs": "results/tabular_constraint.parquet"},
         settings=keys("tabular", *TRAINED),
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "omd.samples",
@@ -132,13 +130,11 @@ OF_TABULAR = (
             *keys("studies", "seeds", "steps", "batches", "temperatures"),
             "tabular.learning_rate",
         ),
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "omd.lagrangian",
         outputs={"runs": "results/tabular_lagrangian.parquet"},
         settings=(*keys("studies", "seeds", "steps", "rates"), "tabular.alpha"),
-        threads=lambda wildcards: ALL_CORES,
     ),
     Rule(
         "omd.checks",

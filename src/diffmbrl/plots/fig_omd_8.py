@@ -60,8 +60,10 @@ def learning(curves: pd.DataFrame, axes, looks: Mapping[str, Mapping]):
 
 def note(scale: str, plan: Mapping, tasks: Mapping[str, Mapping]) -> str:
     """How it was made, reductions included."""
+    n = plan["final_evaluations"]
+    final = "last evaluation" if n == 1 else f"mean of the last {n} evaluations"
     lines = [
-        f"scale {scale} \u00b7 final: mean of the last {plan['final_evaluations']} evaluations",
+        f"scale {scale} \u00b7 final: {final}",
         "mean over seeds with its 95% interval (Student's t); dots: runs",
     ]
     for name, facts in tasks.items():
