@@ -85,6 +85,16 @@ def test_a_verdict_that_two_scales_share_goes_by_the_narrower_one(work):
     assert (found["X1"].elsewhere, found["X3"].elsewhere) == ({}, {"laptop": "inconclusive"})
 
 
+def test_of_a_claim_that_is_tested_nowhere_the_scale_that_has_runs_says_why(work):
+    judge([claims.Claim("X5", "section 4", "w", untested("runs are too short"))], "mujoco")
+    without = claims.Claim("X5", "section 4", "w", untested("never judged"), ("runs",))
+    judge([*ROWS, without], "laptop")
+    found = {j.id: j for j in verdicts.of_paper(work, "omd")}
+    assert (found["X5"].scale, found["X5"].reason) == ("mujoco", "runs are too short")
+    at_laptop = {j.id: j for j in verdicts.of_paper(work, "omd", "laptop")}
+    assert at_laptop["X5"].reason == verdicts.ABSENT
+
+
 def test_scales_of_equal_settings_are_named_together(work):
     implicit = Rule("implicit.claims", outputs={"claims": "stats/claims.csv"})
     work.by_stage["implicit.claims"] = Bound(work, "implicit", implicit)

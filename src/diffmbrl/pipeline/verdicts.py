@@ -15,6 +15,9 @@ from diffmbrl.errors import DataError, UserError
 from diffmbrl.pipeline.rule import fill
 from diffmbrl.pipeline.workflow import Bound, Workflow
 
+ABSENT = (
+    "this scale has no such runs"  # what `diffmbrl.stats.claims` says of a claim without tables
+)
 KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 TEXTS = ("id", "place", "statement", "verdict", "reason", "interval", "test", "figure", "tables")
 _PART = re.compile(rf"(.*?) ({'|'.join(KINDS)}) \((.*)\)", re.S)
@@ -167,14 +170,16 @@ def summed(judged: Iterable[Judged | Part]) -> str:
 
 
 def _widest(rows: Sequence[Judged]) -> Judged:
-    """Of the verdicts on one claim, widest scale first, the first that is one; else the last.
+    """Of the verdicts on one claim, widest scale first, the first that is one.
+
+    Where none is, the last that says why of runs that there are, or the last.
 
     One that a narrower scale gives in the same words and numbers goes by that scale: the data that
     decide it are the same.
     """
     tested = [row for row in rows if row.verdict != "not tested"]
     if not tested:
-        return rows[-1]
+        return ([row for row in rows if row.reason != ABSENT] or rows)[-1]
     best = next(row for row in reversed(tested) if row.reason == tested[0].reason)
     others = {row.scale: row.verdict for row in tested if row.reason != best.reason}
     return Judged(**{**vars(best), "elsewhere": others})
