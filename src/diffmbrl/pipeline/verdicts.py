@@ -15,9 +15,7 @@ from diffmbrl.errors import DataError, UserError
 from diffmbrl.pipeline.rule import fill
 from diffmbrl.pipeline.workflow import Bound, Workflow
 
-ABSENT = (
-    "this scale has no such runs"  # what `diffmbrl.stats.claims` says of a claim without tables
-)
+ABSENT = "this scale has no such runs"  # what `stats.claims` says of a claim without its tables
 KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 TEXTS = ("id", "place", "statement", "verdict", "reason", "interval", "test", "figure", "tables")
 _PART = re.compile(rf"(.*?) ({'|'.join(KINDS)}) \((.*)\)", re.S)
