@@ -153,10 +153,6 @@ BAD = {
         {"omd": {"cartpole": {"agents": {"omd": {"rates": {"parts": None}}}}}},
         "cartpole.agents.omd.rates: has none for experiment 'parts'",
     ),
-    "one pair at a width that is not run": (
-        {"omd": {"cartpole": {"selection": {"first_pair_only": [4]}}}},
-        "cartpole.selection.first_pair_only: 4 is not one of its widths; use some of 3, 6",
-    ),
     "steps do not divide": (
         {"omd": {"cartpole": {"steps": 1500}}},
         "cartpole.steps = 1500: must be a multiple of evaluate_every = 1000",

@@ -133,15 +133,6 @@ class Width(Runs):
     ]
 
 
-class Selection(Width):
-    """Model capacity where more pairs of rates and more seeds are run."""
-
-    first_pair_only: Annotated[
-        Distinct[Count],
-        Field(description="Those of its widths that are run at each agent's first pair alone."),
-    ]
-
-
 class Parts(Runs):
     """What of a model carries the control: leaky units; OMD with one network frozen."""
 
@@ -248,7 +239,7 @@ class CartPole(Group):
     adjoint_damping: Annotated[NotNegative, Field(description="Added to the Hessian's diagonal.")]
     width: Annotated[Width, Field(description="Model capacity (figures 4 left and 5).")]
     selection: Annotated[
-        Selection,
+        Width,
         Field(description="Model capacity where more pairs of rates and more seeds are run."),
     ]
     distractors: Annotated[
@@ -358,14 +349,6 @@ class Settings(Group):
             value, limit = getattr(cartpole, key), getattr(cartpole, most)
             if value > limit:
                 refuse(f"cartpole.{key} = {value}: must be at most {most} = {limit}")
-        selection = cartpole.selection
-        for width in selection.first_pair_only:
-            if width not in selection.widths:
-                known = ", ".join(map(str, selection.widths))
-                refuse(
-                    f"cartpole.selection.first_pair_only: {width} is not one of its widths; "
-                    f"use some of {known}"
-                )
         if "width" not in cartpole.experiments:
             found = str(list(cartpole.experiments)).replace("'", '"')
             refuse(f'cartpole.experiments = {found}: must hold "width"')

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from diffmbrl.omd import control_settings
-from diffmbrl.omd.settings import Setting, settings_of
+from diffmbrl.omd.settings import settings_of
 from diffmbrl.pipeline.rule import Rule
 from diffmbrl.plots.rule import figure
 
@@ -29,13 +29,8 @@ def over_settings(settings: Mapping[str, Any]) -> list[dict[str, str]]:
             cartpole[experiment],
             [agent for agent in rates if experiment in rates[agent]],
         )
-        for inner_lr, tau in pairs(cartpole[experiment], rates[setting.agent][experiment], setting)
+        for inner_lr, tau in rates[setting.agent][experiment]
     ]
-
-
-def pairs(axes: Mapping[str, Any], rates: list, setting: Setting) -> list:
-    """The pairs of rates that a setting of an experiment is run at."""
-    return rates[:1] if setting.width in axes.get("first_pair_only", ()) else rates
 
 
 def ablated(settings: Mapping[str, Any]) -> list[dict[str, str]]:
