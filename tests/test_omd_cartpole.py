@@ -180,7 +180,7 @@ def test_jobs_are_a_setting_at_one_pair_of_rates():
             "omd": {"rates": {"selection": [[0.001, 0.01], [0.0003, 0.005]], "parts": [[0.1, 1]]}},
             "vep": {"rates": {"selection": [[0.001, 0.01]]}},
         },
-        "selection": {"widths": [3, 6], "first_pair_only": [6]},
+        "selection": {"widths": [3, 6]},
         "parts": {"widths": [1]},
     }
     jobs = over_settings({"cartpole": cartpole})
@@ -190,6 +190,7 @@ def test_jobs_are_a_setting_at_one_pair_of_rates():
         "selection omd width3 0.0003 0.005",
         "selection vep width3 0.001 0.01",
         "selection omd width6 0.001 0.01",
+        "selection omd width6 0.0003 0.005",
         "selection vep width6 0.001 0.01",
         "parts omd width1 0.1 1",
         "parts omd width1-leaky 0.1 1",
