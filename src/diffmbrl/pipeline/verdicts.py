@@ -117,13 +117,12 @@ def of_paper(work: Workflow, paper: str, scale: str | None = None) -> list[Judge
     """
     ours = work.config.scales_of(paper)
     scales = [scale] if scale else [s for s in work.config.judged if s in ours]
+    if not scales:
+        judged = ", ".join(work.config.judged)
+        raise UserError(f"{paper}: no scale that counts (judged = {judged}) has it")
     homes = list(dict.fromkeys(work.config.home_of(paper, s) for s in scales))
     tables = {home: table_of(work, paper, home) for home in homes}
     found = {home: _read(work, paper, home) for home in homes if tables[home].is_file()}
-    if not homes:
-        raise UserError(
-            f"{paper}: none of the judged scales ({', '.join(work.config.judged)}) has it"
-        )
     if not found:
         path = tables[homes[-1]]
         raise UserError(f"{path}: not there; `snakemake --cores 2 {path}` makes it")
@@ -170,10 +169,9 @@ def summed(judged: Iterable[Judged | Part]) -> str:
 def _widest(rows: Sequence[Judged]) -> Judged:
     """Of the verdicts on one claim, widest scale first, the first that is one.
 
-    Where none is, the last that says why of runs that there are, or the last.
-
     One that a narrower scale gives in the same words and numbers goes by that scale: the data that
-    decide it are the same.
+    decide it are the same. Where none is, the last that says why of runs that there are, or the
+    last.
     """
     tested = [row for row in rows if row.verdict != "not tested"]
     if not tested:
