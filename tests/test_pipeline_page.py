@@ -23,12 +23,16 @@ KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 
 
 def rows() -> list[dict[str, str]]:
-    """The claims as the tables hold them: of each the row of the widest scale that tests it."""
+    """The claims as the tables hold them: of each the row of the widest scale that tests it.
+
+    Of one that none tests the row of the narrowest that has runs of it.
+    """
     found: dict[str, dict[str, str]] = {}
     for scale in reversed(config.load(ROOT).judged):
         for path in sorted(ROOT.glob(f"data/stats/{scale}/*/claims.csv")):
             for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
-                if scale == "laptop" or row["verdict"] != "not tested":
+                before = found.get(row["id"], {"reason": verdicts.ABSENT})
+                if before["reason"] == verdicts.ABSENT or row["verdict"] != "not tested":
                     found[row["id"]] = {**row, "paper": path.parent.name}
     return list(found.values())
 
