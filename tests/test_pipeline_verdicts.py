@@ -95,6 +95,12 @@ def test_of_a_claim_that_is_tested_nowhere_the_scale_that_has_runs_says_why(work
     assert at_laptop["X5"].reason == verdicts.ABSENT
 
 
+def test_a_paper_that_no_judged_scale_has_is_refused():
+    work = Workflow(config.load(ROOT, {"judged": ["tuning"]}))
+    with pytest.raises(UserError, match="omd: none of judged = tuning has it; scales that do: lap"):
+        verdicts.of_paper(work, "omd")
+
+
 def test_scales_of_equal_settings_are_named_together(work):
     implicit = Rule("implicit.claims", outputs={"claims": "stats/claims.csv"})
     work.by_stage["implicit.claims"] = Bound(work, "implicit", implicit)

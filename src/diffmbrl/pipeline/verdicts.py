@@ -119,7 +119,8 @@ def of_paper(work: Workflow, paper: str, scale: str | None = None) -> list[Judge
     scales = [scale] if scale else [s for s in work.config.judged if s in ours]
     if not scales:
         judged = ", ".join(work.config.judged)
-        raise UserError(f"{paper}: no scale that counts (judged = {judged}) has it")
+        known = ", ".join(ours) or "none"
+        raise UserError(f"{paper}: none of judged = {judged} has it; scales that do: {known}")
     homes = list(dict.fromkeys(work.config.home_of(paper, s) for s in scales))
     tables = {home: table_of(work, paper, home) for home in homes}
     found = {home: _read(work, paper, home) for home in homes if tables[home].is_file()}
