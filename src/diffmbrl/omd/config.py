@@ -21,7 +21,7 @@ from diffmbrl.settings import (
 
 REGISTRIES = {"cartpole.agents": "omd.agents", "control.tasks": "rpg.tasks"}
 Experiment = Literal["width", "selection", "distractors", "parts", "ablation"]
-OF_ALL_AGENTS = ("width", "distractors")  # the others are of those that have rates for them
+OF_ALL_AGENTS = ("width",)  # the others are of those that have rates for them
 Rates = Annotated[tuple[Positive, Positive], Field(strict=False)]
 Pair = Annotated[tuple[Positive, Fraction], Field(strict=False)]
 
