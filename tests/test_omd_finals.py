@@ -248,3 +248,33 @@ def test_samples_are_counted_until_the_return_is_reached():
 def test_every_claim_has_an_id_of_its_own_and_tables():
     assert [claim.id for claim in CLAIMS] == [f"O{i}" for i in range(1, 31)]
     assert all(claim.tables for claim in CLAIMS)
+
+
+def test_being_ahead_decides_nothing_where_the_other_had_fewer_pairs_of_rates():
+    noise = np.array([-3.0, 1.0, 4.0, -2.0, 0.0])
+
+    def pairs(level, agent):
+        return ends({float(i): level + np.roll(noise, i) for i in range(6)}, agent=agent)
+
+    omd, mle = pairs(500, "omd"), pairs(300, "mle")
+    behind = pd.concat([omd, mle, ends(200 + noise, agent="vep")])
+    found = claims_training.order_when_small(behind)
+    assert found.verdict == "inconclusive"
+    assert "omd over mle agrees" in found.reason
+    assert "vep with 1 of 6 pairs of rates; the others would tell" in found.reason
+    ahead = pd.concat([omd, mle, ends(400 + noise, agent="vep")])
+    assert claims_training.order_when_small(ahead).verdict == "disagrees"
+    assert claims_training.above_mle(pd.concat([omd, mle])).verdict == "agrees"
+    found = claims_training.above_mle(pd.concat([ends(200 + noise), mle]))
+    assert (found.verdict, "omd with 1 of 6 pairs" in found.reason) == ("inconclusive", True)
+
+
+def test_robustness_to_distractors_is_judged_against_both_others():
+    noise = np.arange(5.0)
+    shape = {"experiment": "distractors", "width": 32, "distractors": 16}
+    levels = {"omd": 300, "mle": 200, "vep": 20}
+    runs = [ends(level + noise, agent=agent, **shape) for agent, level in levels.items()]
+    assert claims_training.robust(pd.concat(runs)).verdict == "agrees"
+    found = claims_training.robust(pd.concat(runs[:2]))
+    assert found.verdict == "inconclusive"
+    assert "over vep not tested (vep: not run)" in found.reason

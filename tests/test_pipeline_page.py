@@ -14,12 +14,13 @@ from PIL import Image
 
 from browser import browser, until
 from diffmbrl import config
-from diffmbrl.pipeline import page, verdicts
+from diffmbrl.errors import UserError
+from diffmbrl.pipeline import page
 from diffmbrl.pipeline.workflow import Workflow
+from diffmbrl.stats.kinds import ABSENT, KINDS
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 15_000_000
-KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 
 
 def rows() -> list[dict[str, str]]:
@@ -31,8 +32,8 @@ def rows() -> list[dict[str, str]]:
     for scale in reversed(config.load(ROOT).judged):
         for path in sorted(ROOT.glob(f"data/stats/{scale}/*/claims.csv")):
             for row in csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))):
-                before = found.get(row["id"], {"reason": verdicts.ABSENT})
-                if before["reason"] == verdicts.ABSENT or row["verdict"] != "not tested":
+                before = found.get(row["id"], {"reason": ABSENT})
+                if before["reason"] == ABSENT or row["verdict"] != "not tested":
                     found[row["id"]] = {**row, "paper": path.parent.name}
     return list(found.values())
 
@@ -236,7 +237,7 @@ def test_without_any_verdict_there_is_no_page(tmp_path, monkeypatch):
         made.by_stage.pop(f"{paper}.claims", None)
     monkeypatch.setattr(page, "Workflow", lambda loaded: made)
     monkeypatch.chdir(ROOT)
-    with pytest.raises(verdicts.UserError, match="no rule of stage"):
+    with pytest.raises(UserError, match="no rule of stage"):
         page.write(tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

@@ -14,6 +14,7 @@ from diffmbrl.pipeline.rule import Rule
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.pipeline.workflow import Bound, Workflow
 from diffmbrl.stats import claims
+from diffmbrl.stats.kinds import ABSENT, KINDS
 
 ROOT = Path(__file__).parents[1]
 OMD = Path("data/stats/{}/omd/claims.csv")
@@ -59,7 +60,7 @@ def test_verdicts_are_those_of_the_table(work):
     assert first.estimate == pytest.approx(3)
     assert first.low == pytest.approx(claims.t_interval([3, 3.1, 2.9])[1], rel=1e-8)
     assert found[1].low is None
-    assert verdicts.counts(found) == dict.fromkeys(verdicts.KINDS, 1)
+    assert verdicts.counts(found) == dict.fromkeys(KINDS, 1)
 
 
 def test_the_widest_scale_at_which_a_claim_is_tested_counts(work):
@@ -92,7 +93,7 @@ def test_of_a_claim_that_is_tested_nowhere_the_scale_that_has_runs_says_why(work
     found = {j.id: j for j in verdicts.of_paper(work, "omd")}
     assert (found["X5"].scale, found["X5"].reason) == ("mujoco", "runs are too short")
     at_laptop = {j.id: j for j in verdicts.of_paper(work, "omd", "laptop")}
-    assert at_laptop["X5"].reason == verdicts.ABSENT
+    assert at_laptop["X5"].reason == ABSENT
 
 
 def test_a_paper_that_no_judged_scale_has_is_refused():
@@ -209,7 +210,7 @@ def test_the_commands(work, capsys, monkeypatch):
     monkeypatch.setattr("diffmbrl.pipeline.verdict_commands.load", lambda: work.config)
     assert cli.main(["claims", "omd", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert [row["verdict"] for row in said] == list(verdicts.KINDS)
+    assert [row["verdict"] for row in said] == list(KINDS)
     assert said[1]["power"] is None
     assert math.isclose(said[0]["estimate"], 3)
     assert cli.main(["claims"]) == 0

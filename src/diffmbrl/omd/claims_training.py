@@ -12,7 +12,8 @@ import pandas as pd
 from diffmbrl.omd.claims_tabular import solved_rates
 from diffmbrl.omd.finals import selected
 from diffmbrl.omd.settings import Setting
-from diffmbrl.stats.claims import Kind, Verdict, above, below, every, less, same, share
+from diffmbrl.stats.claims import Verdict, above, below, every, less, same, share
+from diffmbrl.stats.kinds import Kind
 
 NEAR = 475  # of 500
 FULL, PUBLISHED = 100_000, 200_000  # steps from which a run counts as long; the paper's
@@ -48,16 +49,23 @@ def _returns(rows: pd.DataFrame, agent: str, axis: str) -> pd.Series:
 
 
 def _ahead(rows: pd.DataFrame, one: str, other: str, axis: str) -> Verdict:
-    """Whether an agent's return is above another's at each value of an axis, paired by seed."""
+    """Whether an agent's return is above another's at each value of an axis, paired by seed.
+
+    With more pairs of rates than the other, being ahead decides nothing.
+    """
     returns = {agent: _returns(rows, agent, axis) for agent in (one, other)}
     if missing := [agent for agent, found in returns.items() if found.empty]:
         return Verdict("not tested", f"{' and '.join(missing)}: not run")
     gaps = less(returns[one], returns[other])
     at = gaps.index.get_level_values(axis)
+    pairs = rows.groupby([axis, "agent"])["tried"].first().unstack(fill_value=0)
     parts = {}
     for value in sorted(rows[axis].unique()):
-        verdict = above(gaps[at == value], 0, MATTERS)
-        parts[f"{axis} {value}"] = verdict.because(f"{one} minus {other}")
+        verdict = above(gaps[at == value], 0, MATTERS).because(f"{one} minus {other}")
+        behind = other if verdict.verdict == "agrees" else one
+        tried = pairs.loc[value]
+        most = tried[[one, other]].max()
+        parts[f"{axis} {value}"] = _of_all_pairs(verdict, tried[behind], most, behind)
     return every(parts)
 
 
@@ -74,23 +82,25 @@ def _near(finals: pd.DataFrame, agents: tuple[str, ...], widths: tuple[int, ...]
     if short := _too_short(finals):
         return short
     rows, parts = _by_width(finals), {}
+    rows = rows[rows["width"].isin(widths)]
     for agent in agents:
-        returns = _returns(rows[rows["width"].isin(widths)], agent, "width")
-        if returns.empty:
+        runs = rows[rows["agent"] == agent]
+        if runs.empty:
             parts[agent] = Verdict("not tested", "it was not run")
-        for width, ends in returns.groupby(level="width"):
-            runs = finals[(finals["agent"] == agent) & (finals["width"] == width)]
-            tried = len(runs[["inner_lr", "tau"]].drop_duplicates())
-            verdict = above(ends, NEAR, NEAR / 20)
-            parts[f"{agent}, width {width}"] = _of_all_pairs(verdict, tried)
+        for width, ends in runs.groupby("width"):
+            verdict = above(ends["eval_return"], NEAR, NEAR / 20)
+            if verdict.verdict == "disagrees":
+                verdict = _of_all_pairs(verdict, ends["tried"].iloc[0])
+            parts[f"{agent}, width {width}"] = verdict
     return every(parts)
 
 
-def _of_all_pairs(verdict: Verdict, tried: int) -> Verdict:
-    """What is said of the best pair of rates: below the bar is open until all were tried."""
-    if verdict.verdict != "disagrees" or tried >= PAIRS:
+def _of_all_pairs(verdict: Verdict, tried: int, pairs: int = PAIRS, agent: str = "") -> Verdict:
+    """What is said of an agent that is too low: open until the other pairs of rates were tried."""
+    if verdict.verdict not in ("agrees", "disagrees") or tried >= pairs:
         return verdict
-    told = f"{verdict.reason}, with {tried} of {PAIRS} pairs of rates; the others would tell"
+    whose = f"{agent} with" if agent else "with"
+    told = f"{verdict.reason}, {whose} {tried} of {pairs} pairs of rates; the others would tell"
     return replace(verdict, verdict="inconclusive", reason=told)
 
 
@@ -115,9 +125,7 @@ def near_optimal_when_large(finals: pd.DataFrame) -> Verdict:
 def robust(finals: pd.DataFrame) -> Verdict:
     """O14."""
     rows = _reported(finals, "distractors")
-    others = [agent for agent in ("mle", "vep") if (rows["agent"] == agent).any()]
-    if not others:
-        return Verdict("not tested", "distractors were not run")
+    others = ("mle", "vep")
     return every({f"over {other}": _ahead(rows, "omd", other, "distractors") for other in others})
 
 

@@ -64,9 +64,10 @@ def selected(runs: pd.DataFrame, reading: str) -> pd.DataFrame:
     seed by seed, which nobody could know beforehand. One pair alone: `one pair`.
 
     Returns:
-        Rows of `runs` with a column `selection`.
+        Rows of `runs` with columns `selection` and `tried`, the number of pairs.
     """
     table = runs.pivot(index="seed", columns=RATES, values=reading)
+    runs = runs.assign(tried=table.shape[1])
     pairs = runs.set_index([*RATES, "seed"])
     if table.shape[1] == 1:
         return runs.assign(selection="one pair")
@@ -91,7 +92,6 @@ def selections(found: pd.DataFrame, readings: Sequence[str]) -> pd.DataFrame:
     """
     rows = []
     for key, runs in found.groupby(SETTING, observed=True):
-        tried = len(runs[RATES].drop_duplicates())
         for reading in readings:
             for name, part in selected(runs, reading).groupby("selection", sort=False):
                 values = part[reading].to_numpy()
@@ -103,7 +103,7 @@ def selections(found: pd.DataFrame, readings: Sequence[str]) -> pd.DataFrame:
                 row = dict(zip(SETTING, key, strict=True))
                 row |= {"reading": reading, "selection": name, "n": len(values)}
                 row |= {"mean": mean, "low": low, "high": high}
-                row |= {"tried": tried, "pairs": len(pairs)}
+                row |= {"tried": part["tried"].iloc[0], "pairs": len(pairs)}
                 if len(pairs) == 1:
                     row |= pairs.iloc[0].to_dict()
                 rows.append(row)

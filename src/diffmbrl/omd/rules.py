@@ -1,13 +1,12 @@
 """What of Nikishin et al. 2022 is run: stages, what they read and make, figures."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from diffmbrl.omd import control_settings
 from diffmbrl.omd.settings import settings_of
-from diffmbrl.pipeline.rule import Rule
+from diffmbrl.pipeline.rule import Rule, within
 from diffmbrl.plots.rule import figure
 
 
@@ -53,15 +52,6 @@ def over_control(settings: Mapping[str, Any]) -> list[dict[str, str]]:
         for setting in control_settings.settings_of(task, control["adjoint"])
         for inner_lr, model_lr in task["rates"][setting.agent]
     ]
-
-
-def within(case: str, rules: Iterable[Rule]) -> list[Rule]:
-    """Rules that have jobs only at the scales that run a case."""
-
-    def over(rule: Rule, settings: Mapping[str, Any]) -> list[dict[str, str]]:
-        return rule.instances(settings) if case in settings["cases"] else []
-
-    return [replace(rule, over=partial(over, rule)) for rule in rules]
 
 
 def keys(group: str, *names: str) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from pathlib import Path
 from diffmbrl.errors import UserError
 from diffmbrl.layout import LAYOUT
 from diffmbrl.pipeline.rule import fill
-from diffmbrl.pipeline.verdicts import KINDS, Judged, counts, summed
+from diffmbrl.pipeline.verdicts import Judged, counts, summed
 from diffmbrl.pipeline.workflow import Workflow
+from diffmbrl.stats.kinds import KINDS
 
 WIDTH = 80
 MANY = 3  # places of a claim that are told one by one

@@ -25,6 +25,7 @@ from diffmbrl.pipeline import captions, documents, explain, report, verdicts
 from diffmbrl.pipeline.files import canonical, hashing, write_atomic
 from diffmbrl.pipeline.verdicts import Judged
 from diffmbrl.pipeline.workflow import Workflow
+from diffmbrl.stats.kinds import KINDS
 
 _PNG = re.compile(r'data:image/png;[^"\\]*?base64,([A-Za-z0-9+/=]+)')
 
@@ -101,7 +102,7 @@ def write(target: Path) -> list[str]:
     text = _template().render(
         project=LAYOUT.package,
         papers=papers,
-        kinds=verdicts.KINDS,
+        kinds=KINDS,
         many=documents.MANY,
         totals=documents.table(found),
         meaning=documents.html(LAYOUT.docs / "claims.md"),

@@ -7,8 +7,9 @@ A paper is a package with a module `rules` that holds `RULES` and a module `conf
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from diffmbrl.layout import LAYOUT
@@ -80,3 +81,12 @@ class Rule:
 def fill(pattern: str, wildcards: Wildcards) -> str:
     """A pattern with its wildcards filled in; other braces are left alone."""
     return re.sub(r"{(\w+)}", lambda m: str(wildcards.get(m[1], m[0])), pattern)
+
+
+def within(case: str, rules: Iterable[Rule]) -> list[Rule]:
+    """Rules that have jobs only at the scales whose setting `cases` names this one."""
+
+    def over(rule: Rule, settings: Mapping[str, Any]) -> list[dict[str, str]]:
+        return rule.instances(settings) if case in settings["cases"] else []
+
+    return [replace(rule, over=partial(over, rule)) for rule in rules]

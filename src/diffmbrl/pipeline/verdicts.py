@@ -14,9 +14,8 @@ from pathlib import Path
 from diffmbrl.errors import DataError, UserError
 from diffmbrl.pipeline.rule import fill
 from diffmbrl.pipeline.workflow import Bound, Workflow
+from diffmbrl.stats.kinds import ABSENT, KINDS
 
-ABSENT = "this scale has no such runs"  # what `stats.claims` says of a claim without its tables
-KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 TEXTS = ("id", "place", "statement", "verdict", "reason", "interval", "test", "figure", "tables")
 _PART = re.compile(rf"(.*?) ({'|'.join(KINDS)}) \((.*)\)", re.S)
 NUMBERS = ("estimate", "low", "high", "p", "power")

@@ -1,9 +1,10 @@
-"""Stage: tables of statistics, from which figures are drawn and claims are judged.
+"""Stage: statistics of trained agents, from which figures are drawn and claims are judged.
 
 Most keep one row per run: with five seeds the runs themselves say more than an interval of them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,31 +17,25 @@ ARM = ["sn", "layers", "init", "clip", "rate"]
 SETTING = ["task", "estimator", "horizon", *ARM]
 RUN = [*SETTING, "seed"]
 LAST = 2  # evaluations whose mean is the final return
-PROBLEM = ["radius", "gamma", "model_error", "critic_error", "seed", "formula"]
-ERRORS = ("bias_same", "bias_full", "error_same", "error_full")
-NEAR = 1.1  # an h is as good as the best one where its error is at most so many times the least
 
 
 def run(job: Job) -> None:
     """Inputs: the result tables. Outputs: statistics of each."""
-    frames = {
-        name: pd.concat(map(read_parquet, paths), ignore_index=True)
-        for name, paths in job.inputs.items()
-    }
-    measured = gradients(frames["gradients"])
+    found = {name: read_all(paths) for name, paths in job.inputs.items()}
+    measured = gradients(found["gradients"])
     made = {
-        "returns": returns(frames["returns"]),
-        "runs": runs(frames["returns"], measured),
+        "returns": returns(found["returns"]),
+        "runs": runs(found["returns"], measured),
         "gradients": measured,
-        "swap": scale_free(frames["swap"]),
-        "exact": frames["exact"],
-        "horizon": best_horizons(frames["horizon"], job.settings["horizon_batch"]),
-        "smoothness": smoothness(frames["smoothness"], job.settings["policy_batch"]),
-        "theory": frames["theory"],
-        "convergence": tuned(frames["convergence"]),
+        "swap": scale_free(found["swap"]),
     }
     for name, table in made.items():
         write_csv(table, job.outputs[name])
+
+
+def read_all(paths: Sequence[Path]) -> pd.DataFrame:
+    """Tables of the same columns as one."""
+    return pd.concat(map(read_parquet, paths), ignore_index=True)
 
 
 def returns(frame: pd.DataFrame) -> pd.DataFrame:
@@ -131,66 +126,6 @@ def scale_free(frame: pd.DataFrame) -> pd.DataFrame:
         ratio=frame["trace"] / frame["sample_square"],
         action_ratio=frame["action_trace"] / frame["action_square"],
     )
-
-
-def best_horizons(frame: pd.DataFrame, batch: int) -> pd.DataFrame:
-    """For every problem the smallest h whose error is near the least: of bias, and of a batch."""
-    frame = frame.assign(
-        error_same=batch_error(frame, "bias_same", batch),
-        error_full=batch_error(frame, "bias_full", batch),
-    )
-    rows = []
-    for key, part in frame.groupby(PROBLEM, sort=True):
-        finite = part[~part["diverged"]].sort_values("horizon")
-        rows.append(
-            {
-                **dict(zip(PROBLEM, key, strict=True)),
-                **{f"best_{e}": _first_near(finite["horizon"], finite[e]) for e in ERRORS},
-                "shortest_bias_full": finite["bias_full"].iloc[0],
-                "least_bias_full": finite["bias_full"].min(),
-                "largest": part["horizon"].max(),
-                "n_diverged": int(part["diverged"].sum()),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _first_near(horizons: pd.Series, errors: pd.Series) -> int:
-    """The smallest h whose error is at most `NEAR` times the least."""
-    return int(horizons[errors <= NEAR * errors.min()].min())
-
-
-def smoothness(frame: pd.DataFrame, batch: int) -> pd.DataFrame:
-    """One row per model, with the error of a batch's gradient and what the policy lost.
-
-    `lost` is the return of a policy trained in the plain model of the same stiffness and seed,
-    less that of the policy trained in this one.
-    """
-    keys = ["stiffness", "seed"]
-    plain = frame[frame["sn"] == "none"].set_index(keys)["return_trained"].rename("plain")
-    frame = frame.merge(plain, left_on=keys, right_index=True)
-    return frame.assign(
-        gradient_error=batch_error(frame, "bias_model", batch),
-        lost=frame["plain"] - frame["return_trained"],
-    ).drop(columns="plain")
-
-
-def batch_error(frame: pd.DataFrame, bias: str, batch: int) -> pd.Series:
-    """|bias|^2 + tr(Sigma) / batch: the expected squared error of a batch's mean gradient."""
-    return frame[bias] + frame["trace"] / batch
-
-
-def tuned(frame: pd.DataFrame) -> pd.DataFrame:
-    """Of every arm, h and N the rate that seed 0 ended highest with; rows of the other seeds.
-
-    With `predicted`, the corollary's bound without its constants: progress + bias^2 + noise.
-    """
-    arm = ["task", "horizon", "sn", "layers", "target", "batch"]
-    trial = frame[(frame["seed"] == 0) & ~frame["diverged"]]
-    best = trial.sort_values("return_end").groupby(arm, as_index=False).last()
-    chosen = frame.merge(best[[*arm, "relative_step"]], on=[*arm, "relative_step"])
-    terms = chosen["progress"].clip(lower=0) + chosen["bias_square"].clip(lower=0) + chosen["noise"]
-    return chosen[chosen["seed"] > 0].assign(predicted=terms).reset_index(drop=True)
 
 
 def paired(

@@ -297,6 +297,13 @@ class Convergence(Group):
 class Settings(Group):
     """Reparameterization policy gradients and spectral normalisation (Zhang et al. 2023)."""
 
+    cases: Annotated[
+        Several[Literal["agents", "theory"]],
+        Field(
+            description="Which are run: agents in the tasks, with their gradients; studies of "
+            "linear systems and of fitted models."
+        ),
+    ]
     tasks: Annotated[
         dict[str, Task], Field(description="The environments that are learned in.", min_length=1)
     ]

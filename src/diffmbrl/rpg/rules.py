@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from diffmbrl.pipeline.rule import Rule
+from diffmbrl.pipeline.rule import Rule, within
 from diffmbrl.plots.rule import figure
 
 MEASURED = "rp_dp"  # the estimator whose snapshots are measured
@@ -34,6 +34,11 @@ def studied(settings: Mapping[str, Any]) -> list[dict[str, str]]:
     return [{}] if measured(settings) else []
 
 
+def judged(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One job where a table is made that claims are judged from."""
+    return [{}] if "theory" in settings["cases"] else studied(settings)
+
+
 def longest(settings: Mapping[str, Any]) -> list[dict[str, str]]:
     """One job per task, at the longest of those horizons."""
     jobs = sorted(measured(settings), key=lambda job: int(job["horizon"][1:]))
@@ -47,32 +52,41 @@ LEARNER = (  # what rebuilds the learner whose snapshots are measured
     "learner",
 )
 SNAPSHOTS = {"snapshots": "rpg.train.snapshots[estimator=rp_dp]"}
-TABLES = {  # made by one job each, or by one per task
+AGENTS = {
     "returns": "rpg.train.returns",
     "gradients": "rpg.gradients.gradients",
     "swap": "rpg.swap.swap",
-    "exact": "rpg.exact.exact",
-    "horizon": "rpg.horizon.horizon",
-    "smoothness": "rpg.smoothness.smoothness",
-    "theory": "rpg.theory.theory",
-    "convergence": "rpg.convergence.convergence",
 }
-STATS = ("returns", "runs", *list(TABLES)[1:])
-draw = partial(figure, "rpg", over=studied)
+STUDIES = ("exact", "horizon", "smoothness", "theory", "convergence")
+STATS = {
+    **{name: f"rpg.aggregate.{name}" for name in ("returns", "runs", "gradients", "swap")},
+    **{name: f"rpg.theory_summary.{name}" for name in STUDIES},
+}
+draw = partial(figure, "rpg")
+draw_agents = partial(draw, over=studied)
 
 
 def alone(name: str, *settings: str) -> Rule:
     """A stage that one job runs, from settings of its own."""
     results = {name: f"results/{name}.parquet"}
-    return Rule(f"rpg.{name}", outputs=results, settings=settings, over=studied)
+    return Rule(f"rpg.{name}", outputs=results, settings=settings)
 
 
 def stats(*names: str) -> dict[str, str]:
     """Tables of statistics as inputs."""
-    return {name: f"rpg.aggregate.{name}" for name in names}
+    return {name: STATS[name] for name in names}
 
 
-RULES = (
+def written(stage: str) -> dict[str, str]:
+    """Where a stage's statistics lie."""
+    return {
+        name: f"stats/{name}.csv"
+        for name, source in STATS.items()
+        if source == f"rpg.{stage}.{name}"
+    }
+
+
+OF_AGENTS = (
     Rule(
         "rpg.train",
         outputs={
@@ -107,43 +121,48 @@ RULES = (
         settings=(*LEARNER, "gradients", "swap"),
         over=longest,
     ),
-    alone("exact", "exact", "learner.gamma"),
-    alone("horizon", "horizon_study"),
-    alone("smoothness", "smoothness"),
-    alone("theory", "theory"),
-    alone("convergence", "convergence"),
     Rule(
         "rpg.aggregate",
-        inputs=TABLES,
-        outputs={name: f"stats/{name}.csv" for name in STATS},
-        settings=("horizon_batch=horizon_study.batch", "policy_batch=smoothness.policy_batch"),
+        inputs=AGENTS,
+        outputs=written("aggregate"),
         over=studied,
     ),
     Rule(
         "rpg.rates",
-        inputs={"returns": TABLES["returns"]},
+        inputs={"returns": AGENTS["returns"]},
         outputs={"rates": "stats/rates.csv"},
     ),
-    Rule(
-        "rpg.claims",
-        inputs=stats(*STATS),
-        outputs={"claims": "stats/claims.csv"},
-        over=studied,
-    ),
-    draw("1", "returns", inputs=stats("returns"), settings=("{scale}",), facts=LOOKS),
-    draw(
+    draw_agents("1", "returns", inputs=stats("returns"), settings=("{scale}",), facts=LOOKS),
+    draw_agents(
         "2",
         "variance_bias",
         inputs=stats("gradients"),
         settings=("{scale}", "plan=gradients"),
         facts=LOOKS,
     ),
-    draw(
+    draw_agents(
         "3",
         "landscape",
         inputs={"landscape": "rpg.landscape.landscape"},
         settings=("{scale}", "plan=landscape"),
         facts=LOOKS,
+    ),
+    draw_agents("5", "lipschitz", inputs=stats("runs"), settings=("{scale}",), facts=LOOKS),
+    draw_agents("7", "placement", inputs=stats("runs"), settings=("{scale}",), facts=LOOKS),
+    draw_agents("9", "swap", inputs=stats("swap"), settings=("{scale}", "plan=swap"), facts=LOOKS),
+)
+
+OF_THEORY = (
+    alone("exact", "exact", "learner.gamma"),
+    alone("horizon", "horizon_study"),
+    alone("smoothness", "smoothness"),
+    alone("theory", "theory"),
+    alone("convergence", "convergence"),
+    Rule(
+        "rpg.theory_summary",
+        inputs={name: f"rpg.{name}.{name}" for name in STUDIES},
+        outputs=written("theory_summary"),
+        settings=("horizon_batch=horizon_study.batch", "policy_batch=smoothness.policy_batch"),
     ),
     draw(
         "4",
@@ -151,20 +170,28 @@ RULES = (
         inputs=stats("horizon"),
         settings=("{scale}", "plan=horizon_study"),
     ),
-    draw("5", "lipschitz", inputs=stats("runs"), settings=("{scale}",), facts=LOOKS),
     draw(
         "6",
         "smoothness",
         inputs=stats("smoothness"),
         settings=("{scale}", "plan=smoothness"),
     ),
-    draw("7", "placement", inputs=stats("runs"), settings=("{scale}",), facts=LOOKS),
     draw("8", "theory", inputs=stats("theory"), settings=("{scale}", "plan=theory")),
-    draw("9", "swap", inputs=stats("swap"), settings=("{scale}", "plan=swap"), facts=LOOKS),
     draw(
         "10",
         "convergence",
         inputs=stats("convergence"),
         settings=("{scale}", "plan=convergence"),
+    ),
+)
+
+RULES = (
+    *within("agents", OF_AGENTS),
+    *within("theory", OF_THEORY),
+    Rule(
+        "rpg.claims",
+        inputs=dict(STATS),
+        outputs={"claims": "stats/claims.csv"},
+        over=judged,
     ),
 )

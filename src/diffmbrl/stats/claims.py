@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,8 @@ from scipy import special, stats
 
 from diffmbrl import tables
 from diffmbrl.pipeline.stage import Job
+from diffmbrl.stats.kinds import ABSENT, Kind
 
-Kind = Literal["agrees", "disagrees", "inconclusive", "not tested"]
 LEVEL = 0.99
 POWER = 0.8  # at which "would settle it" is counted
 MOST = 10_000  # values; what would take more is called hopeless
@@ -81,7 +80,7 @@ class Claim:
     def verdict(self, found: Mapping[str, pd.DataFrame]) -> Verdict:
         """The verdict from the tables of the stage; a scale may lack some."""
         if set(self.tables) - set(found):
-            return Verdict("not tested", "this scale has no such runs")
+            return Verdict("not tested", ABSENT)
         return self.judge(**{name: found[name] for name in self.tables})
 
 
