@@ -130,3 +130,15 @@ def test_recover_waits_for_what_still_runs(tmp_path):
     assert snakemake.wait(timeout=120) == 0
     assert set(project.bytes()) >= ALL
     project.diffmbrl("recover")
+
+
+def test_a_job_that_is_configured_at_another_scale_only_is_not_run(tmp_path):
+    project = built(tmp_path / "p")
+    (project.root / "config/scales/laptop.yaml").write_text("toy: {size: {a: null}}")
+    gone = "data/results/laptop/toy/a_x.parquet"
+    (project.root / gone).unlink()
+    failed = project.snakemake(gone, check=False)
+    assert failed.returncode != 0
+    assert f"No rule to produce {gone}" in failed.stdout
+    assert "Traceback" not in failed.stdout
+    assert not (project.root / gone).exists()

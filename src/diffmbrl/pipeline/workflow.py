@@ -141,13 +141,19 @@ class Bound:
 
     @property
     def constraints(self) -> dict[str, str]:
-        """Regular expressions of the wildcards: the values that they have at any scale."""
+        """Regular expressions of the wildcards: the values that they have at any scale.
+
+        The scale's looks ahead to the end of the path: only files of configured jobs match, so
+        that none can be made that the configuration does not have.
+        """
         values: dict[str, dict[str, None]] = {name: {} for name in self._wildcards}
         for instance in self._instances_at_all_scales:
             for name in values:
                 values[name][instance[name]] = None
+        ends = [path[path.index("{scale}") :] for path in self.outputs.values()]
+        files = [fill(end, job) for job in self._instances_at_all_scales for end in ends]
         return {
-            "scale": "|".join(self.workflow.config.scales),
+            "scale": f"(?=(?:{'|'.join(map(re.escape, files))})$)[^/]+",
             **{name: "|".join(found) or "none" for name, found in values.items()},
         }
 
