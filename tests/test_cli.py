@@ -74,8 +74,8 @@ def test_compare_refuses_an_unknown_scale(capsys, monkeypatch):
     code, said = run(capsys, "compare", "implicit", "--scale", "huge")
     assert code == 2
     assert (
-        "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, levels, mujoco, rates"
-        in said
+        "--scale huge: unknown; use one of laptop, paper, smoke, cartpole, levels, locomotion, "
+        "mujoco, rates" in said
     )
 
 

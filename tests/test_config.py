@@ -20,7 +20,8 @@ BAD = {
     ),
     "unknown scale": (
         {"scale": "huge"},
-        'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, levels, mujoco, rates',
+        'scale = "huge": unknown; use one of laptop, paper, smoke, cartpole, levels, locomotion, '
+        "mujoco, rates",
     ),
     "scale is a number": ({"scale": 3}, "scale = 3: must be of type string"),
     "unknown paper": (
