@@ -17,10 +17,11 @@ from diffmbrl import config
 from diffmbrl.errors import UserError
 from diffmbrl.pipeline import page
 from diffmbrl.pipeline.workflow import Workflow
-from diffmbrl.stats.kinds import ABSENT, KINDS
+from diffmbrl.stats.kinds import ABSENT
 
 ROOT = Path(__file__).parents[1]
 LARGEST = 15_000_000
+KINDS = ("agrees", "disagrees", "inconclusive", "not tested")
 
 
 def rows() -> list[dict[str, str]]:
