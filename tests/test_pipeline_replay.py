@@ -1,5 +1,6 @@
 """Replay of real training: a run alone gives the bytes that it gave among its lane mates."""
 
+import dataclasses
 import json
 import random
 from pathlib import Path
@@ -7,8 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from diffmbrl.errors import UserError
+from diffmbrl.layout import LAYOUT
 from diffmbrl.pipeline import manifests
-from diffmbrl.pipeline.replay import compare_rows, narrow, replay_one
+from diffmbrl.pipeline.replay import compare_rows, narrow, replay, replay_one
 from diffmbrl.pipeline.wrapper import run_stage
 
 RULES = {
@@ -57,6 +60,18 @@ def test_a_run_alone_gives_the_same_bytes(name, trained, monkeypatch):
         assert done.same, done.detail
         assert set(done.run) == {"seed", "learning_rate", "eta", "reward_offset", "backup"}
     assert not list((trained / ".diffmbrl").glob("replay-*"))
+
+
+def test_results_made_from_intermediate_files_elsewhere_are_left_out(trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    layout = dataclasses.replace(LAYOUT, intermediate=Path("data/datasets"))
+    monkeypatch.setattr("diffmbrl.pipeline.replay.LAYOUT", layout)
+    assert replay(1, seed=0)[0].same
+    dataset = Path("data/datasets/smoke/implicit/chain.parquet")
+    dataset.rename(dataset.with_suffix(".elsewhere"))
+    with pytest.raises(UserError, match="no result is up to date .* and has its inputs here"):
+        replay(1, seed=0)
+    dataset.with_suffix(".elsewhere").rename(dataset)
 
 
 @pytest.mark.soak

@@ -1,6 +1,7 @@
 """Publishing, and a fresh clone with pulled results: nothing to do, or exactly what changed."""
 
 import json
+import shutil
 
 import pytest
 
@@ -9,6 +10,7 @@ from toy.published import clone, publishable
 
 PNG = "figures/laptop/toy/fig_1.png"
 RUNS_X = {path for path in RUNS if path.endswith("_x.parquet")}
+KEPT_HERE = {path.replace("results", "intermediate") for path in RUNS}
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +89,49 @@ def test_the_report_shows_figures_with_what_made_them(published):
     assert made["proof"]["outputs"]["png"]["sha256"] in text
     assert "title" in text
     assert f'"{PNG}"' in text or PNG in text
+
+
+@pytest.fixture(scope="module")
+def intermediate(tmp_path_factory):
+    """A project whose runs are intermediate, published."""
+    project = publishable(tmp_path_factory.mktemp("intermediate") / "p")
+    project.edit("src/diffmbrl/toy/rules.py", "results/{domain}", "intermediate/{domain}")
+    for folder in ("data/results", "data/manifests/data/results"):
+        shutil.rmtree(project.root / folder)
+    with (project.root / ".gitignore").open("a") as ignored:
+        ignored.write("/data/intermediate/\n")
+    computed, served = project.make()
+    assert served >= KEPT_HERE  # the same work, though it lies elsewhere
+    assert computed == set()
+    said = project.diffmbrl("publish").stdout
+    assert "dvc: data/datasets/laptop, pushed" in said
+    project.run(*said.strip().splitlines()[-1].removeprefix("now: ").split(" && ")[0].split())
+    commit(project, "published")
+    return project
+
+
+def test_a_fresh_clone_does_without_intermediate_files(intermediate, tmp_path):
+    project = clone(intermediate, tmp_path / "clone")
+    project.run("dvc", "pull", "--quiet")
+    assert not (project.root / "data/intermediate").exists()
+    assert project.nothing_to_do()
+    assert project.diffmbrl("status").returncode == 0
+    assert project.audit()["problems"] == []
+    assert project.diffmbrl("restore").returncode == 0
+    assert "not here" not in project.diffmbrl("agree").stdout
+    project.edit("config/toy.yaml", "title: toy", "title: Toy")
+    assert project.make() == ({FIGURE}, set())
+
+
+def test_intermediate_files_are_made_again_where_they_are_needed(intermediate, tmp_path):
+    project = clone(intermediate, tmp_path / "clone")
+    project.run("dvc", "pull", "--quiet")
+    one = sorted(KEPT_HERE)[0]
+    assert project.make(one) == ({one}, set())
+    assert project.git("status", "--short") == ""  # the same bytes: its manifest is as it was
+    project.edit("src/diffmbrl/toy/aggregate.py", "def run(job):", "def run(job, n=1):")
+    assert project.make() == (KEPT_HERE - {one} | {SUMMARY}, {FIGURE})
+    (project.root / one).write_bytes(b"edited")
+    (problem,) = (p for p in project.audit()["problems"] if p["kind"] == "bytes")
+    assert problem["path"] == one
+    assert project.pending() >= {one, SUMMARY}

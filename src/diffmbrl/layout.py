@@ -24,6 +24,8 @@ class Layout:
         lock: the locked requirements.
         config: folder of the configuration.
         datasets, results, stats, figures: what stages make, by kind.
+        intermediate: what only other stages read, large and made again by training: it stays on the
+            machine that made it, and may be missing where what is made from it is there.
         manifests: folder of the manifests.
         state: local to a checkout; deleting it costs time, never a result.
         docs, readme: the documents, one of docs/ for each paper.
@@ -44,6 +46,7 @@ class Layout:
     results: Path = Path("data/results")
     stats: Path = Path("data/stats")
     figures: Path = Path("figures")
+    intermediate: Path = Path("data/intermediate")
     manifests: Path = Path("data/manifests")
     state: Path = Path(".diffmbrl")
     docs: Path = Path("docs")
@@ -56,13 +59,22 @@ class Layout:
         """The folders that stages fill, by kind."""
         return {
             "datasets": self.datasets, "results": self.results, "stats": self.stats,
-            "figures": self.figures,
+            "figures": self.figures, "intermediate": self.intermediate,
         }  # fmt: skip
 
     @property
     def versioned(self) -> tuple[Path, Path]:
-        """The folders whose files DVC keeps; all others are in git."""
+        """The folders whose files DVC keeps."""
         return self.datasets, self.results
+
+    @property
+    def released(self) -> tuple[Path, ...]:
+        """The folders whose files others get: from DVC, or from git."""
+        return *self.versioned, self.stats, self.figures
+
+    def is_intermediate(self, output: str) -> bool:
+        """Whether an output stays on the machine that made it."""
+        return Path(output).is_relative_to(self.intermediate)
 
     @property
     def watched(self) -> tuple[Path, ...]:

@@ -84,8 +84,9 @@ def agree(place: str = "HEAD") -> Agreement:
         UserError: there is no such place, or its bytes are not at hand.
     """
     release = released.of(place)
-    here = set(manifests.outputs_on_disk())
-    both = [output for output in release.manifests if output in here]
+    here = {o for o in manifests.outputs_on_disk() if not LAYOUT.is_intermediate(o)}
+    there = [o for o in release.manifests if not LAYOUT.is_intermediate(o)]
+    both = [output for output in there if output in here]
     with hashing() as digest:
         moved = [o for o in both if digest(Path(o)) != release.manifests[o].sha256]
     judged = {o: Judged(o, "same bytes") for o in both if o not in moved}
@@ -99,8 +100,8 @@ def agree(place: str = "HEAD") -> Agreement:
     return Agreement(
         release.name,
         tuple(judged[output] for output in sorted(judged)),
-        tuple(output for output in release.manifests if output not in here),
-        tuple(sorted(here - release.manifests.keys())),
+        tuple(output for output in there if output not in here),
+        tuple(sorted(here.difference(there))),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from diffmbrl import numerics
 from diffmbrl.errors import DataError
+from diffmbrl.layout import LAYOUT
 from diffmbrl.pipeline import manifests, report, store
 from diffmbrl.pipeline.files import Remembered, digest
 from diffmbrl.pipeline.proof import Fingerprint, Manifest
@@ -24,7 +25,7 @@ KINDS = {
     "swapped": (12, "an output has the bytes of another output"),
     "older": (13, "an output has the bytes of an earlier run"),
     "bytes": (14, "an output has bytes that no manifest knows: edited or damaged"),
-    "missing": (15, "an output that a manifest names is not there"),
+    "missing": (15, "an output that a manifest names is not there, and not an intermediate one"),
     "chain": (16, "an output was made from other bytes than its inputs have now"),
     "code": (17, "an output was made by other code than today's"),
     "settings": (18, "an output was made with other settings than today's"),
@@ -133,7 +134,8 @@ def check_bytes(
     """
     output = manifest.output
     if not Path(output).is_file():
-        yield Problem(output, "missing", "is not there; `dvc pull`, or rebuild it")
+        if not LAYOUT.is_intermediate(output):
+            yield Problem(output, "missing", "is not there; `dvc pull`, or rebuild it")
         return
     found = hashes(Path(output))
     if found == manifest.sha256:

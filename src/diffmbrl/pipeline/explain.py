@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffmbrl.errors import DataError, UserError
+from diffmbrl.layout import LAYOUT
 from diffmbrl.pipeline import audit, manifests, report, snakemake
 from diffmbrl.pipeline.files import Remembered, digest, hashing
 from diffmbrl.pipeline.proof import Fingerprint, describe
@@ -81,7 +82,7 @@ def why(output: str, hashes: Callable[[Path], str] = digest) -> dict[str, Any]:
         raise UserError(f"{output}: has no manifest, so nothing is known of it") from None
     path, fingerprint = Path(output), manifest.proof.fingerprint
     if not path.is_file():
-        state = "not there"
+        state = "not kept" if LAYOUT.is_intermediate(output) else "not there"
     else:
         same = hashes(path) == manifest.sha256
         state = "as recorded" if same else "other bytes than recorded"

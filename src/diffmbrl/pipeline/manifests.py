@@ -59,6 +59,13 @@ def every() -> Iterator[str]:
             yield path.relative_to(LAYOUT.manifests).as_posix().removesuffix(".json")
 
 
+def intermediate_elsewhere() -> Iterator[str]:
+    """Intermediate outputs that have a manifest and are not here, in order."""
+    for output in every():
+        if LAYOUT.is_intermediate(output) and not Path(output).is_file():
+            yield output
+
+
 def outputs_on_disk() -> Iterator[str]:
     """Paths of all files that a stage may have made, in order."""
     for folder in LAYOUT.made.values():

@@ -52,7 +52,7 @@ def publish(config: Mapping[str, Any] | None = None, push: bool = True) -> list[
     if push:
         _dvc("push")
         _check_remote(folders)
-    kept = [p.as_posix() for p in (LAYOUT.manifests, *LAYOUT.made.values()) if p.is_dir()]
+    kept = [p.as_posix() for p in (LAYOUT.manifests, *LAYOUT.released) if p.is_dir()]
     return [
         f"audit: {found.checked} outputs as recorded",
         f"dvc: {', '.join(folders) or 'nothing'}{', pushed' if push else ''}",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from diffmbrl.errors import DataError
+from diffmbrl.layout import LAYOUT
 from diffmbrl.pipeline import manifests, processes, report, snakemake, store
 from diffmbrl.pipeline.files import Remembered, hashing
 from diffmbrl.pipeline.proof import Manifest
@@ -18,7 +19,8 @@ from diffmbrl.pipeline.proof import Manifest
 def reconcile(rules: Mapping[str, str] | None = None) -> int:
     """Brings Snakemake's records in line with the manifests; how many it had to write.
 
-    Outputs that a living job is just writing are left alone.
+    Outputs that a living job is just writing are left alone. An intermediate output that is not
+    here is recorded as well: Snakemake then makes it again only where something has to read it.
 
     Args:
         rules: the rule of each stage, by the stage's name.
@@ -28,7 +30,7 @@ def reconcile(rules: Mapping[str, str] | None = None) -> int:
     with hashing() as digest:
         return sum(
             _reconciled(output, digest, rules or {})
-            for output in manifests.outputs_on_disk()
+            for output in (*manifests.outputs_on_disk(), *manifests.intermediate_elsewhere())
             if output not in busy
         )
 
@@ -58,8 +60,9 @@ def _reconcile(output: str, digest: Remembered, rules: Mapping[str, str]) -> boo
 
 
 def doubts(manifest: Manifest, digest: Remembered) -> Iterator[str]:
-    """Why an output that is there is not what its manifest says, if it is not."""
-    if digest(Path(manifest.output)) != manifest.sha256:
+    """Why an output is not what its manifest says, if it is not."""
+    left_out = LAYOUT.is_intermediate(manifest.output) and not Path(manifest.output).is_file()
+    if not left_out and digest(Path(manifest.output)) != manifest.sha256:
         yield f"{manifest.output}: its bytes are not those of its manifest"
     for file in manifest.inputs:
         path = Path(file.path)

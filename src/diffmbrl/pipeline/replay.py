@@ -7,6 +7,7 @@ A stage without AXES is rerun whole, and its files' hashes are compared.
 """
 
 import importlib
+import os
 import random
 import shutil
 import tempfile
@@ -47,6 +48,8 @@ def replay(
 ) -> list[Replayed]:
     """Retrains n runs picked at random from the results that today's code made.
 
+    Results that are made from intermediate files which are not here are left out.
+
     Args:
         n: how many.
         seed: of the choice.
@@ -58,9 +61,12 @@ def replay(
     Raises:
         UserError: there is no result to replay.
     """
-    current = [manifest for manifest in _results(within) if _current(manifest)]
+    current = [made for made in _results(within) if _current(made) and _has_intermediate(made)]
     if not current:
-        raise UserError("replay: no result is up to date with today's code; run snakemake first")
+        raise UserError(
+            "replay: no result is up to date with today's code and has its inputs here; run "
+            "snakemake first"
+        )
     draw = random.Random(seed)
     return [replay_one(draw.choice(current), draw, threads, tolerance) for _ in range(n)]
 
@@ -142,6 +148,11 @@ def _results(within: str) -> list[Manifest]:
             with suppress(DataError):
                 found.append(manifests.read(output))
     return found
+
+
+def _has_intermediate(manifest: Manifest) -> bool:
+    inputs = [file.path for file in manifest.inputs if LAYOUT.is_intermediate(file.path)]
+    return all(map(os.path.isfile, inputs))
 
 
 def _current(manifest: Manifest) -> bool:

@@ -241,7 +241,8 @@ def record(
         old = {}
     if all(old.get(name) == value for name, value in wanted.items()):
         return False
-    mtime = Path(output).stat().st_mtime
-    rest = {"starttime": mtime, "endtime": mtime, "incomplete": False, "log": []}
+    rest: dict[str, Any] = {"incomplete": False, "log": []}
+    if times is None:
+        rest["starttime"] = rest["endtime"] = Path(output).stat().st_mtime
     write_atomic(path, json.dumps({**rest, **old, **wanted}))
     return True

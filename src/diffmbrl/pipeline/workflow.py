@@ -93,8 +93,9 @@ class Workflow:
     def targets(self, paper: str) -> list[str]:
         """Every output of every rule of a paper, at the configured scale.
 
-        Every stage's, not only the last ones': an output that is deleted is then made again. Of a
-        paper that the scale does not have, one file that nothing makes and whose name says why.
+        Every stage's, not only the last ones': an output that is deleted is then made again,
+        unless it is an intermediate one. Of a paper that the scale does not have, one file that
+        nothing makes and whose name says why.
         """
         if paper not in self.config.scales[self.config.scale]:
             return [self.config.without(paper, self.config.scale)]
@@ -106,6 +107,7 @@ class Workflow:
             if bound.paper == paper
             for wildcards in bound.rule.instances(settings)
             for path in bound.outputs.values()
+            if not LAYOUT.is_intermediate(path)
         ]
 
 

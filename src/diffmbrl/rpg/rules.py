@@ -91,7 +91,7 @@ OF_AGENTS = (
         "rpg.train",
         outputs={
             "returns": "results/train/{task}/{estimator}/{horizon}.parquet",
-            "snapshots": "results/snapshots/{task}/{estimator}/{horizon}.parquet",
+            "snapshots": "intermediate/snapshots/{task}/{estimator}/{horizon}.parquet",
         },
         settings=(
             "schedule=tasks.{task}.schedule",
