@@ -4,19 +4,22 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from jax.flatten_util import ravel_pytree
 
 from diffmbrl.agents.soft_q import SoftQ
 from diffmbrl.envs.cartpole import CartPole
 from diffmbrl.errors import ConfigError
-from diffmbrl.omd import cartpole, train
+from diffmbrl.omd import cartpole, fresh, train
 from diffmbrl.omd.agents.mle import MLE
 from diffmbrl.omd.agents.omd import OMD
 from diffmbrl.omd.models import Model
-from diffmbrl.omd.rules import over_settings
+from diffmbrl.omd.rules import over_fresh, over_settings
 from diffmbrl.omd.settings import Setting, settings_of
+from diffmbrl.pipeline.stage import Job
 from diffmbrl.sweep import checkpoints, engine
+from diffmbrl.tables import read_parquet, write_parquet
 
 VALUES = {
     "steps": 60, "warmup": 20, "evaluate_every": 20, "batch": 8, "epsilon": 0.1, "episodes": 2,
@@ -136,6 +139,27 @@ def test_tables_of_one_setting(tables):
     assert np.isfinite(shown["predicted"]).all()
 
 
+def test_fresh_seeds_are_trained_at_the_selected_pair(tables, tmp_path):
+    """At the pair with the better last evaluation, as seeds beyond those that selected it."""
+    curves = tables[0]
+    folder, paths = tmp_path / "selection", {}
+    folder.mkdir()
+    last = curves["step"] == 60
+    for tau, end in ((0.01, 20.0), (0.5, 10.0)):
+        one = curves[curves["seed"] == 1].assign(seed=0, tau=tau)
+        one["eval_return"] = one["eval_return"].where(~last, end)
+        paths[tau] = folder / f"{tau}.parquet"
+        write_parquet(one, paths[tau])
+    values = {name: value for name, value in VALUES.items() if name not in ("inner_lr", "tau")}
+    values |= {"agent": "omd", "variant": "width2-frozendynamics", "final_evaluations": 1}
+    output = {"curves": tmp_path / "fresh.parquet"}
+    job = Job(values | {"fresh_seeds": 1}, {"runs": [*paths.values()]}, output, 1, tmp_path / "s")
+    fresh.run(job)
+    found = read_parquet(output["curves"])
+    expected = curves[curves["seed"] == 1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, expected, check_exact=True)
+
+
 def test_predictions_are_those_of_the_final_model_with_distractors_at_zero():
     setting = Setting("mle", 2, distractors=3)
     training = cartpole.build(setting, VALUES)
@@ -197,6 +221,22 @@ def test_jobs_are_a_setting_at_one_pair_of_rates():
         "parts omd width1-frozendynamics 0.1 1",
         "parts omd width1-frozenreward 0.1 1",
     ]
+
+
+def test_fresh_seeds_are_run_of_settings_with_several_pairs():
+    cartpole = {
+        "experiments": ["selection"],
+        "agents": {
+            "omd": {"rates": {"selection": [[0.001, 0.01], [0.0003, 0.005]]}},
+            "vep": {"rates": {"selection": [[0.001, 0.01]]}},
+        },
+        "selection": {"widths": [3, 6], "fresh_seeds": 2},
+    }
+    omd = [{"agent": "omd", "variant": f"width{width}"} for width in (3, 6)]
+    assert over_fresh({"cartpole": cartpole}) == omd
+    assert over_fresh({"cartpole": cartpole | {"experiments": ["width"]}}) == []
+    none = {"widths": [3, 6], "fresh_seeds": 0}
+    assert over_fresh({"cartpole": cartpole | {"selection": none}}) == []
 
 
 def test_settings_of_the_experiments():

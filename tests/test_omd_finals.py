@@ -30,6 +30,17 @@ def ends(returns, **other) -> pd.DataFrame:
     return rows.assign(seed=rows["seed"] + 1, **other)
 
 
+def selecting(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same of experiment `selection`."""
+    return runs.assign(experiment="selection")
+
+
+def fresh(returns, first, **other) -> pd.DataFrame:
+    """Ends on fresh seeds, from a first one on."""
+    runs = ends(returns, experiment="fresh", **other)
+    return runs.assign(seed=runs["seed"] + first - 1)
+
+
 def test_ends_of_runs_by_several_readings():
     steps = np.arange(10, 60, 10)
     one = pd.DataFrame({"step": steps, "eval_return": [5.0, 9.0, 1.0, 2.0, 3.0], **SETTING})
@@ -52,12 +63,21 @@ def test_predictions_that_do_not_move_are_constant():
     assert row["still"] == pytest.approx(2 / 3)
 
 
-def test_fresh_seeds_are_reported_under_a_pair_chosen_on_the_others():
+def test_seeds_are_reported_under_a_pair_chosen_on_others():
     runs = ends({0.1: [9.0, 9.0, 3.0, 1.0], 0.2: [2.0, 2.0, 8.0, 8.0]})
     found = finals.selected(runs, "eval_return").groupby("selection")["eval_return"]
     assert found.apply(sorted).to_dict() == {
         "same seeds": [1, 3, 9, 9],
-        "fresh seeds": [1, 2, 2, 3],
+        "other half": [1, 2, 2, 3],
+        "best of each seed": [8, 8, 9, 9],
+    }
+    (_, both), *rest = finals.by_setting(pd.concat([selecting(runs), fresh([4.0, 6.0], first=5)]))
+    assert not rest
+    found = finals.selected(both, "eval_return").groupby("selection")["eval_return"]
+    assert found.apply(sorted).to_dict() == {
+        "same seeds": [1, 3, 9, 9],
+        "fresh seeds": [4, 6],
+        "other half": [1, 2, 2, 3],
         "best of each seed": [8, 8, 9, 9],
     }
     assert finals.selected(runs[runs["inner_lr"] == 0.1], "eval_return")["selection"].unique() == [
@@ -65,10 +85,10 @@ def test_fresh_seeds_are_reported_under_a_pair_chosen_on_the_others():
     ]
 
 
-def test_the_winners_curse_is_seen_and_fresh_seeds_have_none():
+def test_the_winners_curse_is_seen_and_other_seeds_have_none():
     """1,000 draws of 6 equal pairs and 10 seeds: only the reported selection is too good."""
     rng = np.random.default_rng(0)
-    same, fresh = [], []
+    same, other = [], []
     for _ in range(1000):
         values = rng.normal(0, 1, (10, 6))
         best = values.mean(axis=0).argmax()
@@ -78,13 +98,13 @@ def test_the_winners_curse_is_seen_and_fresh_seeds_have_none():
             values[np.ix_(here, [values[there].mean(axis=0).argmax()])].mean()
             for here, there in (halves, halves[::-1])
         ]
-        fresh.append(np.mean(parts))
+        other.append(np.mean(parts))
     assert np.mean(same) > 0.3
-    assert abs(np.mean(fresh)) < 0.05
+    assert abs(np.mean(other)) < 0.05
     runs = ends({float(i): values[:, i] for i in range(6)})
     found = finals.selected(runs, "eval_return").groupby("selection")["eval_return"].mean()
     assert found["same seeds"] == pytest.approx(same[-1])
-    assert found["fresh seeds"] == pytest.approx(fresh[-1])
+    assert found["other half"] == pytest.approx(other[-1])
 
 
 def test_an_agent_that_was_not_run_leaves_a_claim_about_all_open():
@@ -130,6 +150,24 @@ def test_a_claim_turns_with_its_data(level, verdict):
     assert alone.verdict == ("inconclusive" if verdict == "disagrees" else verdict)
     short = claims_training.near_optimal_when_small(ends(level + noise, steps=12_000))
     assert short.verdict == "not tested"
+
+
+def test_fresh_seeds_decide_where_both_agents_have_them():
+    """On the seeds that selected a pair OMD is ahead; on fresh ones it is behind."""
+    noise = np.array([-3.0, 1.0, 4.0, -2.0, 0.0])
+    pairs = {agent: {float(i): level + np.roll(noise, i) for i in range(6)}
+             for agent, level in (("omd", 500), ("mle", 300))}  # fmt: skip
+    known = [selecting(ends(pairs[agent], agent=agent)) for agent in pairs]
+    vep = selecting(ends(250 + noise, agent="vep"))
+    assert claims_training.above_mle(pd.concat(known)).verdict == "agrees"
+    further = [fresh(200 + noise, 6, agent="omd"), fresh(400 + 2 * noise, 6, agent="mle")]
+    runs = pd.concat([*known, *further, vep])
+    found = claims_training.above_mle(runs)
+    assert (found.verdict, found.n) == ("disagrees", 5)
+    assert claims_training.near_optimal_when_small(runs).estimate == pytest.approx(200)
+    told = claims_training.order_when_small(runs).reason  # VEP has the first seeds alone
+    assert "mle minus vep: 48.4 [40.3, 56.5] against 0, n = 5" in told
+    assert "vep with 1 of 6 pairs of rates" in told
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,7 @@ ROWS = {
     "omd/cartpole/width/predictions/omd_width3_lr0.001_tau0.01": 200 * 4,  # steps, coordinates
     "omd/cartpole/width/models/omd_width3_lr0.001_tau0.01": 21 + 12 + 16 + 21 + 12 + 4,  # layers
     "omd/cartpole/selection/mle_width3_lr0.003_tau0.005": 2 * 3,  # seeds, evaluations
+    "omd/cartpole/fresh/omd_width3": 3,  # evaluations
     "omd/cartpole/distractors/mle_width3-distractors2_lr0.001_tau0.01": 3,
     "omd/cartpole/parts/omd_width3-frozendynamics_lr0.001_tau0.01": 3,
     "omd/cartpole/ablation/omd_width3-warm_lr0.001_tau0.01": 3,

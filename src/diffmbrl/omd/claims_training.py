@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from diffmbrl.omd.claims_tabular import solved_rates
-from diffmbrl.omd.finals import selected
+from diffmbrl.omd.finals import by_setting, selected
 from diffmbrl.omd.settings import Setting
 from diffmbrl.stats.claims import Verdict, above, below, every, less, same, share
 from diffmbrl.stats.kinds import Kind
@@ -30,17 +30,24 @@ def _reported(finals: pd.DataFrame, *experiments: str) -> pd.DataFrame:
     """The runs of some experiments at pairs that were selected on other seeds."""
     rows = finals[finals["experiment"].isin(experiments)]
     parts = []
-    for _, runs in rows.groupby(["experiment", "agent", "width", "distractors"]):
-        fresh = selected(runs, "eval_return")
-        parts.append(fresh[fresh["selection"].isin(["one pair", "fresh seeds"])])
-    return pd.concat(parts) if parts else rows
+    for _, runs in by_setting(rows):
+        found = selected(runs, "eval_return")
+        parts.append(found[found["selection"].isin(["one pair", "fresh seeds", "other half"])])
+    return pd.concat(parts) if parts else rows.assign(selection="", tried=0)
 
 
 def _by_width(finals: pd.DataFrame) -> pd.DataFrame:
     """As `_reported`, of model capacity: `selection` where it was run, `width` elsewhere."""
-    rows = _reported(finals, "width", "selection")
+    rows = _reported(finals, "width", "selection", "fresh")
     first = rows.groupby(["agent", "width"])["experiment"].transform("min")  # in the alphabet
     return rows[rows["experiment"] == first]
+
+
+def _without_halves(rows: pd.DataFrame) -> pd.DataFrame:
+    """Fresh seeds alone where they were run; the two halves of the seeds elsewhere."""
+    fresh = rows["selection"] == "fresh seeds"
+    has_fresh = fresh.groupby([rows["agent"], rows["width"], rows["distractors"]]).transform("any")
+    return rows[~has_fresh | fresh]
 
 
 def _returns(rows: pd.DataFrame, agent: str, axis: str) -> pd.Series:
@@ -51,17 +58,21 @@ def _returns(rows: pd.DataFrame, agent: str, axis: str) -> pd.Series:
 def _ahead(rows: pd.DataFrame, one: str, other: str, axis: str) -> Verdict:
     """Whether an agent's return is above another's at each value of an axis, paired by seed.
 
-    With more pairs of rates than the other, being ahead decides nothing.
+    On fresh seeds where both were run on them. With more pairs of rates than the other, being
+    ahead decides nothing.
     """
-    returns = {agent: _returns(rows, agent, axis) for agent in (one, other)}
-    if missing := [agent for agent, found in returns.items() if found.empty]:
+    if missing := [agent for agent in (one, other) if not (rows["agent"] == agent).any()]:
         return Verdict("not tested", f"{' and '.join(missing)}: not run")
-    gaps = less(returns[one], returns[other])
-    at = gaps.index.get_level_values(axis)
+    gaps, any_gaps = (
+        less(_returns(part, one, axis), _returns(part, other, axis))
+        for part in (_without_halves(rows), rows)
+    )
     pairs = rows.groupby([axis, "agent"])["tried"].first().unstack(fill_value=0)
     parts = {}
     for value in sorted(rows[axis].unique()):
-        verdict = above(gaps[at == value], 0, MATTERS).because(f"{one} minus {other}")
+        here, anyway = (gap[gap.index.get_level_values(axis) == value] for gap in (gaps, any_gaps))
+        gap = anyway if here.empty else here
+        verdict = above(gap, 0, MATTERS).because(f"{one} minus {other}")
         behind = other if verdict.verdict == "agrees" else one
         tried = pairs.loc[value]
         most = tried[[one, other]].max()
@@ -81,7 +92,7 @@ def _too_short(runs: pd.DataFrame, full: int = FULL, published: int = PUBLISHED)
 def _near(finals: pd.DataFrame, agents: tuple[str, ...], widths: tuple[int, ...]) -> Verdict:
     if short := _too_short(finals):
         return short
-    rows, parts = _by_width(finals), {}
+    rows, parts = _without_halves(_by_width(finals)), {}
     rows = rows[rows["width"].isin(widths)]
     for agent in agents:
         runs = rows[rows["agent"] == agent]
@@ -142,7 +153,7 @@ def vep_fails(finals: pd.DataFrame) -> Verdict:
 
 def worse_than_random(finals: pd.DataFrame) -> Verdict:
     """O16."""
-    rows = _by_width(finals)
+    rows = _without_halves(_by_width(finals))
     rows = rows[(rows["agent"] == "omd") & rows["width"].isin((1, 3))]
     ratio = np.log10(rows["model_mse"] / rows["random_mse"])
     parts = {

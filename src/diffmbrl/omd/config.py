@@ -133,6 +133,18 @@ class Width(Runs):
     ]
 
 
+class Selection(Width):
+    """Model capacity with every pair of rates, and the selected one again on further seeds."""
+
+    fresh_seeds: Annotated[
+        Index,
+        Field(
+            description="Further runs of every setting at the pair that `seeds` selected, of those "
+            "settings that have several pairs."
+        ),
+    ]
+
+
 class Parts(Runs):
     """What of a model carries the control: leaky units; OMD with one network frozen."""
 
@@ -239,7 +251,7 @@ class CartPole(Group):
     adjoint_damping: Annotated[NotNegative, Field(description="Added to the Hessian's diagonal.")]
     width: Annotated[Width, Field(description="Model capacity (figures 4 left and 5).")]
     selection: Annotated[
-        Width,
+        Selection,
         Field(description="Model capacity where more pairs of rates and more seeds are run."),
     ]
     distractors: Annotated[

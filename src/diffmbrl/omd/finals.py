@@ -4,12 +4,12 @@ A final return can be read in several ways, and the best pair of rates can be se
 that are then reported (as published: too good, by the winner's curse) or on other ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from diffmbrl.omd.aggregate import CURVES, RATES, SETTING, read_cartpole
+from diffmbrl.omd.selection import CURVES, RATES, SETTING, read_cartpole
 from diffmbrl.pipeline.stage import Job
 from diffmbrl.stats.claims import t_interval
 from diffmbrl.tables import read_parquet, write_csv
@@ -56,16 +56,25 @@ def halves(seeds: Sequence[int]) -> tuple[list[int], list[int]]:
     return ordered[: len(ordered) // 2], ordered[len(ordered) // 2 :]
 
 
+def by_setting(found: pd.DataFrame) -> Iterator[tuple[tuple, pd.DataFrame]]:
+    """Every setting and its runs, those on fresh seeds with the ones that selected their pair."""
+    experiment = found["experiment"].replace("fresh", "selection")
+    yield from found.groupby([experiment, *SETTING[1:]], observed=True)
+
+
 def selected(runs: pd.DataFrame, reading: str) -> pd.DataFrame:
     """The runs that each way of selecting a pair of rates reports, of one setting.
 
-    `same seeds`: those of the pair with the highest mean (as published). `fresh seeds`: each half
-    of the seeds under the pair that is best on the other half. `best of each seed`: the best pair
-    seed by seed, which nobody could know beforehand. One pair alone: `one pair`.
+    `same seeds`: those of the pair with the highest mean (as published). `fresh seeds`: those of
+    `omd.fresh`, which had no part in selecting their pair. `other half`: each half of the seeds
+    under the pair that is best on the other half. `best of each seed`: the best pair seed by seed,
+    which nobody could know beforehand. One pair alone: `one pair`.
 
     Returns:
         Rows of `runs` with columns `selection` and `tried`, the number of pairs.
     """
+    is_fresh = runs["experiment"] == "fresh"
+    fresh, runs = runs[is_fresh], runs[~is_fresh]
     table = runs.pivot(index="seed", columns=RATES, values=reading)
     runs = runs.assign(tried=table.shape[1])
     pairs = runs.set_index([*RATES, "seed"])
@@ -78,8 +87,11 @@ def selected(runs: pd.DataFrame, reading: str) -> pd.DataFrame:
 
     parts = [of(table.mean().idxmax(), table.index, "same seeds")]
     if first:
-        parts += [of(table.loc[first].mean().idxmax(), second, "fresh seeds")]
-        parts += [of(table.loc[second].mean().idxmax(), first, "fresh seeds")]
+        parts += [of(table.loc[first].mean().idxmax(), second, "other half")]
+        parts += [of(table.loc[second].mean().idxmax(), first, "other half")]
+    if not fresh.empty:
+        tried = table.shape[1]
+        parts += [fresh.assign(experiment="selection", tried=tried, selection="fresh seeds")]
     best = table.idxmax(axis=1)
     parts += [of(best[seed], [seed], "best of each seed") for seed in table.index]
     return pd.concat(parts, ignore_index=True)
@@ -91,7 +103,7 @@ def selections(found: pd.DataFrame, readings: Sequence[str]) -> pd.DataFrame:
     Of the pairs of rates that were `tried`, `pairs` are among the runs that are reported.
     """
     rows = []
-    for key, runs in found.groupby(SETTING, observed=True):
+    for key, runs in by_setting(found):
         for reading in readings:
             for name, part in selected(runs, reading).groupby("selection", sort=False):
                 values = part[reading].to_numpy()

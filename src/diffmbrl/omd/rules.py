@@ -1,5 +1,6 @@
 """What of Nikishin et al. 2022 is run: stages, what they read and make, figures."""
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -29,6 +30,22 @@ def over_settings(settings: Mapping[str, Any]) -> list[dict[str, str]]:
             [agent for agent in rates if experiment in rates[agent]],
         )
         for inner_lr, tau in rates[setting.agent][experiment]
+    ]
+
+
+def over_fresh(settings: Mapping[str, Any]) -> list[dict[str, str]]:
+    """One job per setting of `selection` that has several pairs of rates to select from."""
+    if not settings["cartpole"]["selection"]["fresh_seeds"]:
+        return []
+    settings_run = Counter(
+        (job["agent"], job["variant"])
+        for job in over_settings(settings)
+        if job["experiment"] == "selection"
+    )
+    return [
+        {"agent": agent, "variant": variant}
+        for (agent, variant), pairs in settings_run.items()
+        if pairs > 1
     ]
 
 
@@ -194,8 +211,21 @@ OF_CARTPOLE = (
         over=over_settings,
     ),
     Rule(
+        "omd.fresh",
+        inputs={"runs": "omd.cartpole.curves[experiment=selection]"},
+        outputs={"curves": "results/cartpole/fresh/{agent}_{variant}.parquet"},
+        settings=(
+            *keys("cartpole", "steps", "precision", *BUILT, "final_evaluations"),
+            "cartpole.selection.fresh_seeds",
+        ),
+        over=over_fresh,
+    ),
+    Rule(
         "omd.finals",
-        inputs={"runs": "omd.cartpole.curves", "predictions": "omd.cartpole.predictions"},
+        inputs={
+            "runs": ("omd.cartpole.curves", "omd.fresh.curves"),
+            "predictions": "omd.cartpole.predictions",
+        },
         outputs={name: f"stats/{name}.csv" for name in ("finals", "selections")},
         settings=keys("cartpole", "final_evaluations", "readings"),
     ),

@@ -14,7 +14,13 @@ from diffmbrl.plots import style
 OPTIMUM = 500
 LABELS = {"width": "hidden units of the model", "distractors": "number of distractors"}
 LINES = ("-", "--", ":", "-.", (0, (1, 3)))
-MARKS = {"one pair": "", "fresh seeds": "x", "same seeds": "", "best of each seed": "^"}
+MARKS = {  # by how the pair was selected; those without one are drawn as lines
+    "one pair": "",
+    "same seeds": "",
+    "fresh seeds": "x",
+    "other half": "+",
+    "best of each seed": "^",
+}
 
 
 def by_width(frame: pd.DataFrame) -> pd.DataFrame:
