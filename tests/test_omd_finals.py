@@ -180,7 +180,14 @@ def test_selection_as_in_the_paper_needs_every_pair(level, verdict):
     runs["last_10"] = runs["eval_return"]
     found = finals.selections(runs, ["last_10"])
     assert (found["tried"] == 6).all()
-    assert claims_training.as_selected_in_the_paper(found).verdict == verdict
+    told = claims_training.as_selected_in_the_paper(found)
+    assert told.verdict == verdict
+    assert "On fresh seeds" not in told.reason
+    further = fresh([90.0, 110.0], first=6).assign(last_10=[90.0, 110.0])
+    both = finals.selections(pd.concat([runs, further]), ["last_10"])
+    told = claims_training.as_selected_in_the_paper(both)
+    assert told.verdict == verdict
+    assert told.reason.endswith(". On fresh seeds width 3, last_10: 100 [-537, 737]")
     some = finals.selections(runs[runs["inner_lr"] < 3], ["last_10"])
     assert (some["tried"] == 3).all()
     assert claims_training.as_selected_in_the_paper(some).verdict == "not tested"
