@@ -37,14 +37,14 @@ def over_fresh(settings: Mapping[str, Any]) -> list[dict[str, str]]:
     """One job per setting of `selection` that has several pairs of rates to select from."""
     if not settings["cartpole"]["selection"]["fresh_seeds"]:
         return []
-    settings_run = Counter(
+    pairs_of = Counter(
         (job["agent"], job["variant"])
         for job in over_settings(settings)
         if job["experiment"] == "selection"
     )
     return [
         {"agent": agent, "variant": variant}
-        for (agent, variant), pairs in settings_run.items()
+        for (agent, variant), pairs in pairs_of.items()
         if pairs > 1
     ]
 
