@@ -1,7 +1,7 @@
 """Figure 4 of Nikishin et al. 2022: final returns against model width and distractors.
 
 Below, the same runs by other readings of "final", and with the best pair of rates selected on the
-runs that are reported, on other runs, or seed by seed.
+runs that are reported, on other ones (fresh seeds), or seed by seed.
 """
 
 from collections.abc import Mapping
@@ -14,13 +14,7 @@ from diffmbrl.plots import style
 OPTIMUM = 500
 LABELS = {"width": "hidden units of the model", "distractors": "number of distractors"}
 LINES = ("-", "--", ":", "-.", (0, (1, 3)))
-MARKS = {  # by how the pair was selected; those without one are drawn as lines
-    "one pair": "",
-    "same seeds": "",
-    "fresh seeds": "x",
-    "other half": "+",
-    "best of each seed": "^",
-}
+MARKS = {"fresh seeds": "x", "best of each seed": "^"}  # by how the pair of rates was selected
 
 
 def by_width(frame: pd.DataFrame) -> pd.DataFrame:
@@ -58,14 +52,13 @@ def draw_readings(rows: pd.DataFrame, axes, looks: Mapping[str, Mapping], axis: 
             axes.plot(one[axis], one["mean"], color=look["color"], linestyle=line, linewidth=1)
         for selection, mark in MARKS.items():
             one = part[(part["selection"] == selection) & (part["reading"] != "best")]
-            if mark:
-                axes.plot(one[axis], one["mean"], mark, color=look["color"], markersize=4)
+            axes.plot(one[axis], one["mean"], mark, color=look["color"], markersize=4)
     for reading, line in zip(readings, LINES, strict=False):
         axes.plot([], [], color="0.3", linestyle=line, label=_words(reading))
-    for selection in rows["selection"].unique():
-        if MARKS[selection]:
+    for selection, mark in MARKS.items():
+        if (rows["selection"] == selection).any():
             name = f"pair: {selection}"
-            axes.plot([], [], MARKS[selection], color="0.3", markersize=4, label=name)
+            axes.plot([], [], mark, color="0.3", markersize=4, label=name)
     return _scale(rows, axes, axis)
 
 
